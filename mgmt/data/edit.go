@@ -1,0 +1,318 @@
+package data
+
+import (
+	"slices"
+
+	"vrouter/mgmt/yang"
+)
+
+// Op is an edit operation of RFC 6241 section 7.2.
+type Op uint8
+
+// The operations; None is only a default operation.
+const (
+	Merge Op = iota
+	Replace
+	Create
+	Delete
+	Remove
+	None
+)
+
+// Error is an rpc-error in the terms of RFC 6241 appendix A.
+type Error struct {
+	Tag, AppTag, Path, Msg string
+}
+
+func (e *Error) Error() string { return e.Path + ": " + e.Tag + ": " + e.Msg }
+
+// An Edit changes a tree by a walk over it: Enter a container or an entry,
+// write Leaf values, Leave. It copies a node once, on its first real change,
+// and then changes its own copy in place; the tree it began with stays as it
+// was. An Edit is for one goroutine; drop it after an error.
+type Edit struct {
+	id    uint64
+	stack []frame
+}
+
+type frame struct {
+	s    *yang.Node
+	c    *Container // nil: a container without presence that is not there yet
+	key  string
+	dead bool // deleted: what the edit says below does not count
+}
+
+// Begin starts an edit of a tree.
+func Begin(root *Container) *Edit {
+	return &Edit{id: edits.Add(1), stack: []frame{{s: root.S, c: root}}}
+}
+
+// Done gives the new tree: the same pointer when nothing changed. The Edit is
+// used up.
+func (e *Edit) Done() *Container {
+	r := e.stack[0].c
+	e.id = edits.Add(1) // what was built is frozen from here on
+	return r
+}
+
+func (e *Edit) fail(tag, msg string, s *yang.Node, key string) error {
+	return &Error{Tag: tag, Msg: msg, Path: e.path(s, key).String()}
+}
+
+// Path names where the edit stands; for errors, as it is not cheap.
+func (e *Edit) Path() *Path { return e.path(nil, "") }
+
+// PathOf names a child of where the edit stands.
+func (e *Edit) PathOf(s *yang.Node) *Path { return e.path(s, "") }
+
+func (e *Edit) path(s *yang.Node, key string) *Path {
+	var p *Path
+	for _, f := range e.stack[1:] {
+		p = &Path{p, f.s, f.key, f.s.Kind == yang.List}
+	}
+	if s != nil {
+		p = &Path{p, s, key, key != ""}
+	}
+	return p
+}
+
+// own makes frame i's container a copy of this edit, linked into its parent.
+func (e *Edit) own(i int) *Container {
+	f := &e.stack[i]
+	if f.c != nil && f.c.edit == e.id {
+		return f.c
+	}
+	c := &Container{S: f.s, edit: e.id}
+	if f.c != nil {
+		c.kids = append(make([]Node, 0, len(f.c.kids)+1), f.c.kids...)
+	}
+	f.c = c
+	if i > 0 {
+		e.link(i-1, f.s, f.key, c)
+	}
+	return c
+}
+
+// link hangs a new container or entry into frame i.
+func (e *Edit) link(i int, s *yang.Node, key string, c *Container) {
+	if s.Kind == yang.List {
+		e.list(i, s).tree.set(e.id, key, c)
+	} else {
+		e.own(i).put(c)
+	}
+}
+
+func (c *Container) put(n Node) {
+	i, ok := c.find(n.Schema().Slot)
+	if ok {
+		c.kids[i] = n
+	} else {
+		c.kids = slices.Insert(c.kids, i, n)
+	}
+}
+
+func (c *Container) drop(s *yang.Node) {
+	if i, ok := c.find(s.Slot); ok {
+		c.kids = slices.Delete(c.kids, i, i+1)
+	}
+}
+
+// list gives an own copy of a list of frame i, made when there is none.
+func (e *Edit) list(i int, s *yang.Node) *List {
+	p := e.own(i)
+	l := p.List(s)
+	if l == nil {
+		l = &List{S: s, edit: e.id}
+		if s.UserOrder {
+			l.order = &order{}
+		}
+		p.put(l)
+	} else if l.edit != e.id {
+		c := *l
+		c.edit = e.id
+		if l.order != nil {
+			o := *l.order
+			c.order = &o
+		}
+		l = &c
+		p.put(l)
+	}
+	return l
+}
+
+// rivals removes the nodes of other cases.
+func (e *Edit) rivals(i int, s *yang.Node) {
+	for _, slot := range s.Rivals {
+		c := e.stack[i].c
+		if c == nil {
+			return
+		}
+		if _, ok := c.find(slot); ok {
+			e.own(i).drop(s.Up.Data[slot])
+		}
+	}
+}
+
+func (e *Edit) push(f frame) error {
+	e.stack = append(e.stack, f)
+	return nil
+}
+
+// Enter goes into a container.
+func (e *Edit) Enter(s *yang.Node, op Op) error {
+	i := len(e.stack) - 1
+	p := &e.stack[i]
+	if p.dead {
+		return e.push(frame{s: s, dead: true})
+	}
+	c := p.c.Sub(s)
+	switch op {
+	case Delete, Remove:
+		if c == nil && op == Delete {
+			return e.fail("data-missing", "does not exist", s, "")
+		}
+		if c != nil {
+			e.own(i).drop(s)
+		}
+		return e.push(frame{s: s, dead: true})
+	case None:
+		if c == nil && s.Presence {
+			return e.fail("data-missing", "does not exist", s, "")
+		}
+		return e.push(frame{s: s, c: c})
+	case Create:
+		if c != nil {
+			return e.fail("data-exists", "exists already", s, "")
+		}
+	}
+	e.rivals(i, s)
+	e.push(frame{s: s, c: c})
+	if op == Replace && c != nil {
+		e.stack[i+1].c = nil
+		if !s.Presence {
+			e.own(i).drop(s) // comes back with its first child
+		}
+	}
+	if s.Presence && e.stack[i+1].c == nil {
+		e.own(i + 1)
+	}
+	return nil
+}
+
+// EnterEntry goes into a list entry. The key leaves are made here; key values
+// need not be written again. w counts for user-ordered lists only.
+func (e *Edit) EnterEntry(s *yang.Node, keys []yang.Value, op Op, w Where) error {
+	i := len(e.stack) - 1
+	p := &e.stack[i]
+	if p.dead {
+		return e.push(frame{s: s, dead: true})
+	}
+	key := Key(keys...)
+	c, _ := p.c.List(s).Get(key).(*Container)
+	switch op {
+	case Delete, Remove:
+		if c != nil {
+			e.delEntry(i, s, key)
+		} else if op == Delete {
+			return e.fail("data-missing", "does not exist", s, key)
+		}
+		return e.push(frame{s: s, key: key, dead: true})
+	case None:
+		if c == nil {
+			return e.fail("data-missing", "does not exist", s, key)
+		}
+		return e.push(frame{s: s, c: c, key: key})
+	case Create:
+		if c != nil {
+			return e.fail("data-exists", "exists already", s, key)
+		}
+	}
+	e.rivals(i, s)
+	if c == nil || op == Replace {
+		c = &Container{S: s, edit: e.id, kids: make([]Node, len(keys), len(keys)+4)}
+		leaves := make([]Leaf, len(keys))
+		for k := range keys {
+			leaves[k] = Leaf{s.Keys[k], keys[k]}
+			c.kids[k] = &leaves[k]
+		}
+		e.list(i, s).tree.set(e.id, key, c)
+	}
+	if s.UserOrder && !e.list(i, s).order.put(e.id, key, w) {
+		return &Error{Tag: "bad-attribute", AppTag: "missing-instance", Path: e.path(s, key).String(), Msg: "insert anchor does not exist"}
+	}
+	return e.push(frame{s: s, c: c, key: key})
+}
+
+func (e *Edit) delEntry(i int, s *yang.Node, key string) {
+	l := e.list(i, s)
+	l.tree.del(e.id, key)
+	if l.order != nil {
+		l.order.remove(e.id, key)
+	}
+	if l.tree.n == 0 {
+		e.own(i).drop(s)
+	}
+}
+
+// Leaf writes a leaf, or an entry of a leaf-list.
+func (e *Edit) Leaf(s *yang.Node, v yang.Value, op Op, w Where) error {
+	i := len(e.stack) - 1
+	p := &e.stack[i]
+	if p.dead {
+		return nil
+	}
+	var old Node
+	key := ""
+	if s.Kind == yang.LeafList {
+		key = v.Text
+		old = p.c.List(s).Get(key)
+	} else {
+		old = p.c.Child(s)
+	}
+	switch op {
+	case Delete, Remove:
+		if old == nil && op == Delete {
+			return e.fail("data-missing", "does not exist", s, key)
+		}
+		if old != nil && s.Kind == yang.LeafList {
+			e.delEntry(i, s, key)
+		} else if old != nil {
+			e.own(i).drop(s)
+		}
+		return nil
+	case None:
+		if old == nil {
+			return e.fail("data-missing", "does not exist", s, key)
+		}
+		return nil
+	case Create:
+		if old != nil {
+			return e.fail("data-exists", "exists already", s, key)
+		}
+	}
+	e.rivals(i, s)
+	if s.Kind == yang.LeafList {
+		if old == nil {
+			e.list(i, s).tree.set(e.id, key, &Leaf{s, v})
+		}
+		if s.UserOrder && !e.list(i, s).order.put(e.id, key, w) {
+			return &Error{Tag: "bad-attribute", AppTag: "missing-instance", Path: e.path(s, key).String(), Msg: "insert anchor does not exist"}
+		}
+		return nil
+	}
+	if l, ok := old.(*Leaf); !ok || l.Value != v {
+		e.own(i).put(&Leaf{s, v})
+	}
+	return nil
+}
+
+// Leave goes back to the parent. A container without presence that is now
+// empty does not stay.
+func (e *Edit) Leave() {
+	i := len(e.stack) - 1
+	f := e.stack[i]
+	e.stack = e.stack[:i]
+	if !f.dead && f.c != nil && f.s.Kind == yang.Container && !f.s.Presence && len(f.c.kids) == 0 {
+		e.own(i - 1).drop(f.s)
+	}
+}
