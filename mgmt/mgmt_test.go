@@ -172,22 +172,22 @@ func TestLeafref(t *testing.T) {
 	empty := data.New(s)
 	a := edit(t, empty, wrap(`<interface><name>a</name><type>i:other</type></interface><interface><name>b</name><type>i:other</type></interface>`)+
 		route(`<outgoing-interface>a</outgoing-interface>`))
-	refs, errs := v.Change(empty, a, validate.Refs{})
+	_, refs, errs := v.Change(empty, a, validate.Refs{})
 	if len(errs) > 0 {
 		t.Fatal(errs[0])
 	}
-	if _, errs = v.Change(a, edit(t, a, wrap(`<interface nc:operation="delete"><name>b</name></interface>`)), refs); len(errs) > 0 {
+	if _, _, errs = v.Change(a, edit(t, a, wrap(`<interface nc:operation="delete"><name>b</name></interface>`)), refs); len(errs) > 0 {
 		t.Fatal(errs[0])
 	}
-	_, errs = v.Change(a, edit(t, a, wrap(`<interface nc:operation="delete"><name>a</name></interface>`)), refs)
+	_, _, errs = v.Change(a, edit(t, a, wrap(`<interface nc:operation="delete"><name>a</name></interface>`)), refs)
 	if len(errs) != 1 || errs[0].AppTag != "instance-required" || !strings.HasSuffix(errs[0].Path, "/outgoing-interface") {
 		t.Fatal(errs)
 	}
-	_, errs = v.Change(a, edit(t, a, route(`<outgoing-interface>zz</outgoing-interface>`)), refs)
+	_, _, errs = v.Change(a, edit(t, a, route(`<outgoing-interface>zz</outgoing-interface>`)), refs)
 	if len(errs) != 1 {
 		t.Fatal(errs)
 	}
-	_, errs = v.Change(a, edit(t, a, wrap(`<interface><name>a</name><type nc:operation="delete"/></interface>`)), refs)
+	_, _, errs = v.Change(a, edit(t, a, wrap(`<interface><name>a</name><type nc:operation="delete"/></interface>`)), refs)
 	if len(errs) != 1 || errs[0].Tag != "data-missing" {
 		t.Fatal(errs)
 	}
@@ -263,7 +263,7 @@ func BenchmarkCommit10k(b *testing.B) { // diff and validation of everything new
 	})
 	b.Run("validate", func(b *testing.B) {
 		for b.Loop() {
-			if _, e := v.Change(empty, a, validate.Refs{}); len(e) > 0 {
+			if _, _, e := v.Change(empty, a, validate.Refs{}); len(e) > 0 {
 				b.Fatal(e[0])
 			}
 		}
@@ -275,7 +275,7 @@ func BenchmarkOneLeaf(b *testing.B) {
 	v, _ := validate.New(s)
 	for _, n := range []int{100, 10_000, 100_000} {
 		a := build(b, n)
-		refs, _ := v.Change(data.New(s), a, validate.Refs{})
+		_, refs, _ := v.Change(data.New(s), a, validate.Refs{})
 		in := oneLeaf(fmt.Sprintf("eth%d", n/2), "changed")
 		b.Run(fmt.Sprint("edit+diff+validate/", n), func(b *testing.B) {
 			b.ReportAllocs()
@@ -286,7 +286,7 @@ func BenchmarkOneLeaf(b *testing.B) {
 				}
 				k := 0
 				data.Diff(a, c, func(data.Change) { k++ })
-				_, e := v.Change(a, c, refs)
+				_, _, e := v.Change(a, c, refs)
 				if k != 1 || e != nil {
 					b.Fatal(k, e)
 				}
@@ -396,7 +396,7 @@ func BenchmarkEditAndCommit10k(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		_, errs := v.Change(running, candidate, validate.Refs{})
+		_, _, errs := v.Change(running, candidate, validate.Refs{})
 		n := 0
 		data.Diff(running, candidate, func(data.Change) { n++ })
 		if errs != nil || n == 0 {
@@ -415,7 +415,7 @@ func BenchmarkDiffAllChanged10k(b *testing.B) {
 		b.Fatal(err)
 	}
 	v, _ := validate.New(s)
-	refs, _ := v.Change(data.New(s), a, validate.Refs{})
+	_, refs, _ := v.Change(data.New(s), a, validate.Refs{})
 	b.Run("diff", func(b *testing.B) {
 		for b.Loop() {
 			n := 0
@@ -452,7 +452,7 @@ func BenchmarkDeleteInterfaceWithRoutes(b *testing.B) {
 	})
 	b.Run("validate-100k-leafrefs", func(b *testing.B) {
 		for b.Loop() {
-			refs, _ = v.Change(data.New(s), a, validate.Refs{})
+			_, refs, _ = v.Change(data.New(s), a, validate.Refs{})
 		}
 	})
 	in := []byte(head + wrap(`<interface nc:operation="delete"><name>b</name></interface>`) + `</config>`)
@@ -462,7 +462,7 @@ func BenchmarkDeleteInterfaceWithRoutes(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if _, e := v.Change(a, c, refs); e != nil {
+			if _, _, e := v.Change(a, c, refs); e != nil {
 				b.Fatal(e[0])
 			}
 		}

@@ -25,16 +25,16 @@ type refPath struct {
 	down []*yang.Node // data nodes from there, the target last
 }
 
-// New prepares a schema. It returns the leafrefs that it cannot check.
-func New(s *yang.Schema) (v *Validator, unsupported []*yang.Node) {
-	v = &Validator{s, map[*yang.Node][]*yang.Node{}, map[*yang.Node]refPath{}}
+// New prepares a schema; the error names the expression that cannot be
+// compiled.
+func New(s *yang.Schema) (*Validator, error) {
+	v := &Validator{s, map[*yang.Node][]*yang.Node{}, map[*yang.Node]refPath{}}
 	for _, n := range s.LeafRefs {
 		if !n.Config || n.Type.NoInst {
 			continue
 		}
 		x := n.Type.RefPath().Text
 		if strings.ContainsAny(x, "[(") {
-			unsupported = append(unsupported, n)
 			continue
 		}
 		p := refPath{ups: -1}
@@ -52,7 +52,7 @@ func New(s *yang.Schema) (v *Validator, unsupported []*yang.Node) {
 		v.paths[n] = p
 		v.by[n.Type.Target] = append(v.by[n.Type.Target], n)
 	}
-	return v, unsupported
+	return v, nil
 }
 
 // Refs counts the leafref instances of a tree by leaf and value, so that the
@@ -69,7 +69,7 @@ type run struct {
 	v    *Validator
 	root *data.Container
 	refs *data.CountEdit
-	errs []*data.Error
+	errs data.Errors
 	last *data.Container // the parent checked last
 	now  []found         // leafref instances to check
 	gone []data.Leaf     // removed targets
@@ -80,9 +80,11 @@ type found struct {
 	leaf *data.Leaf
 }
 
-// Change validates the step from old to new. refs belongs to old; the result
-// belongs to new. An empty old tree with zero Refs validates the whole.
-func (v *Validator) Change(old, new *data.Container, refs Refs) (Refs, []*data.Error) {
+// Change validates the step from old to new. refs belongs to old. It returns
+// the tree to use, which is new without the nodes whose when turned false
+// (the same pointer when there are none), and the Refs of that tree. With
+// errors both results are not to be used.
+func (v *Validator) Change(old, new *data.Container, refs Refs) (out *data.Container, outRefs Refs, errs data.Errors) {
 	r := &run{v: v, root: new, refs: refs.Begin()}
 	r.required(nil, new)
 	data.Diff(old, new, r.change)
@@ -92,7 +94,13 @@ func (v *Validator) Change(old, new *data.Container, refs Refs) (Refs, []*data.E
 	for _, t := range r.gone {
 		r.referrers(t)
 	}
-	return Refs{r.refs.Done()}, r.errs
+	return new, Refs{r.refs.Done()}, r.errs
+}
+
+// All validates a whole tree, as read at the start, and gives its Refs.
+func (v *Validator) All(tree *data.Container) (Refs, data.Errors) {
+	_, refs, errs := v.Change(data.New(v.schema), tree, Refs{})
+	return refs, errs
 }
 
 func (r *run) fail(p *data.Path, tag, app, msg string) {
