@@ -1,0 +1,172 @@
+// Package fastpath is the data plane: an Engine that takes configuration as
+// plain Go values, compiles it, and moves packets by it. It knows no YANG and
+// allocates nothing per packet.
+//
+// A packet's life is told in worker/loop.go, the order of features stands in
+// features.go.
+package fastpath
+
+import (
+	"context"
+	"fmt"
+
+	"vrouter/fastpath/feature/iface"
+	"vrouter/fastpath/feature/ipsec"
+	"vrouter/fastpath/feature/neigh"
+	"vrouter/fastpath/feature/route"
+)
+
+// An Engine is a running data plane, in this process or behind a socket (rpc).
+// Methods may be called from any goroutine; changes are serialised by the
+// engine, one ticket at a time.
+type Engine interface {
+	// Caps tells what configuration the engine can take.
+	Caps(ctx context.Context) (*Caps, error)
+	// Inventory tells what is configured now, by digest, so that a management
+	// plane that comes back sends only what differs. No secret is in it.
+	Inventory(ctx context.Context) (*Inventory, error)
+	// Prepare checks and compiles a change. On error (a *Refusal where the
+	// change is at fault) nothing has changed anywhere. A ticket that is
+	// neither published nor aborted within TicketLife is aborted.
+	Prepare(ctx context.Context, c *Change) (Ticket, error)
+	// Publish makes a prepared change live. It fails only when the ticket is
+	// unknown or the engine is gone, never halfway.
+	Publish(ctx context.Context, t Ticket) error
+	// Abort forgets a prepared change.
+	Abort(ctx context.Context, t Ticket) error
+	// State reads what was asked for.
+	State(ctx context.Context, q *Query) (*State, error)
+	// Close releases the caller's side; an engine in this process stops.
+	Close() error
+}
+
+// Ticket names a prepared change.
+type Ticket uint64
+
+// Change is the difference a commit makes. Objects are named by their keys;
+// what is not named stays as it is, with its sequence numbers, sessions and
+// learnt addresses. References between objects (a route's interface) must hold
+// after the change.
+type Change struct {
+	// Label names the configuration that the change leads to; Inventory gives
+	// it back.
+	Label  string
+	Global *Global // nil: as it is
+	Iface  iface.Change
+	Neigh  neigh.Change
+	Route  route.Change
+	IPsec  ipsec.Change
+}
+
+// Global is what concerns the whole fast path.
+type Global struct {
+	BusyPoll bool // workers never sleep
+}
+
+// Refusal says which object of a change the engine cannot take, and why. The
+// caller maps it to a YANG path.
+type Refusal struct {
+	Feature string // iface, neigh, route, policy, sa, global
+	Object  string // the object's key as text
+	Field   string // the Config field at fault, "" when it is the whole object
+	Reason  string // a sentence for people; never a secret
+}
+
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("%s %q %s: %s", r.Feature, r.Object, r.Field, r.Reason)
+}
+
+// Inventory is what an engine holds.
+type Inventory struct {
+	Label string
+	// Objects maps feature ("iface", "neigh", "route", "policy", "sa",
+	// "global") and key text to a digest of the object's Config (DigestOf).
+	Objects map[string]map[string]Digest
+}
+
+// Digest identifies an object's configuration without giving it away: a keyed
+// hash, the key being new for each fastpathd process.
+type Digest [16]byte
+
+// Caps is what the engine can take.
+type Caps struct {
+	Version   string
+	PID       int
+	Drivers   []string // port drivers
+	Engines   []EngineInfo
+	DigestKey [16]byte // for DigestOf
+}
+
+// EngineInfo is one crypto engine of the SAL.
+type EngineInfo struct {
+	Name, Kind, ISA string
+	Ready           bool
+	Modes           []string
+	Algorithms      []string
+	MaxSAs, SAs     int
+	WindowMax       int
+	Errors          uint64
+}
+
+// Query says which state is wanted. A nil slice asks for nothing, an empty one
+// for all, names for just these.
+type Query struct {
+	Ifaces     []string
+	Neighbours []string // by interface
+	Routes     bool
+	SAs        []string
+	Policies   []string
+	Drops      bool
+	Process    bool // workers, buffers, flow cache, engines
+}
+
+// State is the answer to a Query.
+type State struct {
+	Ifaces     []iface.State
+	Neighbours []neigh.State
+	Routes     []route.State
+	SAs        []ipsec.SAState
+	Policies   []ipsec.PolicyState
+	Drops      []Drop
+	Process    *Process
+}
+
+// Drop is one drop reason's count, in total and by interface.
+type Drop struct {
+	Reason, Severity, Description string
+	Packets                       uint64
+	Ifaces                        []IfaceDrop
+}
+
+// IfaceDrop is a drop reason's count on one interface (where the packet came in).
+type IfaceDrop struct {
+	Iface   string
+	Packets uint64
+}
+
+// Process is the state of the data plane itself.
+type Process struct {
+	PID       int
+	StartedAt int64 // Unix nanoseconds
+	Label     string
+	Workers   []Worker
+	Buffers   Buffers
+	Flows     Flows
+	Engines   []EngineInfo
+}
+
+// Worker is one poll loop.
+type Worker struct {
+	ID, CPU                       int
+	Packets, Bursts, Turns, Idles uint64 // Idles: times it went to sleep
+}
+
+// Buffers accounts for the packet buffers: Total = Free + Cached + Ports +
+// Waiting (for a neighbour) + InFlight (in crypto engines) once all is still.
+type Buffers struct{ Total, Free, Cached, Ports, Waiting, InFlight int }
+
+// Flows is the flow cache.
+type Flows struct {
+	Size, Used   int
+	Hits, Misses uint64
+}

@@ -1,0 +1,136 @@
+// Package ipsec is ESP tunnel mode (RFC 4303, RFC 4106) behind an SPD and a
+// SAD (RFC 4301). It fails closed: where a policy says protect and no SA can
+// do it, the packet is dropped under a name.
+package ipsec
+
+import (
+	"log/slog"
+	"net/netip"
+
+	"vrouter/pkg/sal"
+)
+
+// Action of a policy.
+type Action uint8
+
+// The actions (RFC 4301 section 4.4.1).
+const (
+	Protect Action = iota
+	Bypass
+	Discard
+)
+
+// PortRange is inclusive at both ends.
+type PortRange struct{ First, Last uint16 }
+
+// Selector is a traffic selector seen from the vRouter: Local is the own side
+// (source of outbound, destination of inbound packets).
+type Selector struct {
+	Local, Remote netip.Prefix // same family, host bits zero
+	// Proto is the inner protocol; negative: any.
+	Proto int16
+	// LocalPorts and RemotePorts restrict TCP, UDP, SCTP and DCCP; empty: any.
+	LocalPorts, RemotePorts []PortRange
+}
+
+// Policy is one SPD entry. Name is its key.
+type Policy struct {
+	Name      string
+	Direction sal.Direction
+	// Order places the entry in the SPD: the first match counts, lowest first.
+	Order    uint64
+	Action   Action
+	ReqID    uint64 // Protect: which SAs may do it
+	Selector Selector
+	// LocalTunnel and RemoteTunnel are the outer addresses a Protect policy
+	// wants; an SA must have the same.
+	LocalTunnel, RemoteTunnel netip.Addr
+}
+
+// OffloadPolicy says what happens when the wanted offload cannot be had.
+type OffloadPolicy uint8
+
+// The policies.
+const (
+	Prefer  OffloadPolicy = iota // fall back to software, visibly
+	Require                      // refuse the commit
+)
+
+// Offload is where an SA should be worked on.
+type Offload struct {
+	// Mode is "software", "crypto", "protocol" or "full".
+	Mode   string
+	Policy OffloadPolicy
+	Engine string // a named engine, "" for any
+}
+
+// Secret is key material. It never prints itself.
+type Secret []byte
+
+// String hides the secret.
+func (Secret) String() string { return "(secret)" }
+
+// GoString hides the secret.
+func (Secret) GoString() string { return "(secret)" }
+
+// LogValue hides the secret.
+func (Secret) LogValue() slog.Value { return slog.StringValue("(secret)") }
+
+// SA is one SAD entry. Name is its key. A Set with the same name and the same
+// cryptographic identity (SPI, direction, algorithm, key) keeps the live
+// sequence number, replay window and counters; any other replaces the SA.
+type SA struct {
+	Name      string
+	ReqID     uint64
+	SPI       uint32
+	Direction sal.Direction
+	Algorithm sal.Algorithm
+	// Key is cipher key and salt, as sal.SAConfig's.
+	Key          Secret
+	ESN          bool
+	ReplayWindow uint32 // packets, 64 to 8192
+	// Local and Remote are the outer addresses, Local being the vRouter's.
+	Local, Remote netip.Addr
+	Selector      Selector
+	Offload       Offload
+}
+
+// Change is what a commit does to IPsec.
+type Change struct {
+	SetPolicy    []Policy
+	DeletePolicy []string
+	SetSA        []SA
+	DeleteSA     []string
+}
+
+// SAState is one SA as it is. It holds no key.
+type SAState struct {
+	Name      string
+	SPI       uint32
+	Direction sal.Direction
+	AddedAt   int64 // Unix nanoseconds
+	UsedAt    int64 // last packet, Unix nanoseconds, 0 never
+	Packets   uint64
+	Bytes     uint64 // inner IP packets
+	Seq       uint64 // last used (outbound) or top of the window (inbound)
+	Window    uint32
+	Bitmap    uint64 // the newest 64 of the window, bit i = Seq-i seen
+	Replayed  uint64 // dropped as replayed or late
+	Failed    uint64 // dropped for a bad ICV
+	Errors    []Error
+	Engine    string // placement
+	Mode      string
+	Reason    string // why there
+}
+
+// Error is one drop reason's count.
+type Error struct {
+	Reason  string
+	Packets uint64
+}
+
+// PolicyState is one SPD entry's counters.
+type PolicyState struct {
+	Name           string
+	Packets, Bytes uint64
+}

@@ -1,0 +1,40 @@
+// Package route is the FIB: longest prefix match for IPv4 and IPv6, TTL and
+// hop limit, ICMP errors. It gets resolved routes; the RIB is the management
+// plane's.
+package route
+
+import "net/netip"
+
+// Kind is what happens to packets of a route.
+type Kind uint8
+
+// The kinds (ietf-ipv4-unicast-routing's special next hops).
+const (
+	Unicast     Kind = iota // to NextHop, or to the destination itself when NextHop is invalid (connected)
+	Receive                 // an own address
+	Blackhole               // drop silently
+	Unreachable             // drop, ICMP host unreachable
+	Prohibit                // drop, ICMP communication administratively prohibited
+)
+
+// Config is one resolved route of the FIB. Prefix is its key.
+type Config struct {
+	Prefix  netip.Prefix // host bits zero
+	Kind    Kind
+	Iface   string     // Unicast and Receive
+	NextHop netip.Addr // same family as Prefix; invalid: connected
+}
+
+// Change is what a commit does to the FIB. A Set of an existing prefix
+// replaces its route.
+type Change struct {
+	Set    []Config
+	Delete []netip.Prefix
+}
+
+// State is one route as the FIB has it.
+type State struct {
+	Config
+	// Resolved tells whether the adjacency has a link-layer address now.
+	Resolved bool
+}

@@ -1,0 +1,171 @@
+package sal
+
+// Kind says where an engine does its work.
+type Kind uint8
+
+// The kinds of engines.
+const (
+	Software  Kind = iota // on the calling core
+	LookAside             // elsewhere, packets go there and come back
+	Inline                // on the port: full offload
+)
+
+// Mode is how an SA uses an engine (DPDK rte_security's action types, DPACC's
+// usage models).
+type Mode uint8
+
+// The modes. A software engine offers ModeCrypto; the vRouter's "software"
+// offload mode is ModeCrypto on an engine of Kind Software.
+const (
+	// ModeCrypto: the engine transforms bytes; the caller builds ESP, keeps
+	// sequence numbers and the replay window.
+	ModeCrypto Mode = iota
+	// ModeProtocol: whole packet in, whole ESP packet out, and back; the engine
+	// keeps sequence numbers, replay window and lifetimes.
+	ModeProtocol
+	// ModeFull: the engine also holds policy and outer routing; the caller sees
+	// only exceptions, each with a reason.
+	ModeFull
+)
+
+// DeviceInfo describes an engine (g-API discovery).
+type DeviceInfo struct {
+	Name     string // unique in the process
+	Driver   string
+	Kind     Kind
+	Version  int    // of this contract
+	ISA      string // instruction set or hardware, for people
+	NUMANode int    // -1: none
+	Users    int    // applications that have it open
+	Shared   bool   // more may open it
+	Ready    bool
+}
+
+// A Device is one engine. All methods may be called from any goroutine.
+type Device interface {
+	Info() DeviceInfo
+	Caps() Caps
+	// Open gives a session to an application, alone when exclusive. It fails
+	// with ErrBusy when that cannot be, with ErrGone when the engine is lost.
+	Open(app string, exclusive bool) (Session, error)
+	// Close ends the engine; open sessions get EventGone.
+	Close() error
+}
+
+// Group is a logical set of SAs of one session (a tenant). Group 0 always
+// exists.
+type Group uint32
+
+// SA is an engine's handle of a security association, dense and small. 0 is
+// never valid.
+type SA uint32
+
+// A Session is an opened engine. Control methods may be called from any
+// goroutine; they wait for nothing but the engine. Each queue belongs to one
+// goroutine.
+type Session interface {
+	NewGroup(name string) (Group, error)
+	// DeleteGroup flushes the group and removes it.
+	DeleteGroup(Group) error
+
+	// AddSA installs an SA. Anything outside Caps is refused with
+	// ErrNotSupported, never done some other way. The config's key is copied;
+	// the caller may wipe it.
+	AddSA(Group, *SAConfig) (SA, error)
+	// ModSA changes the peer's or own outer address and port, or the sequence
+	// and replay state, of a live SA.
+	ModSA(SA, *SAMod) error
+	// DelSA removes an SA. Jobs that are in flight complete, with
+	// StatusNoSA or their result; the handle is not given out again before.
+	DelSA(SA) error
+	// Flush removes all SAs of a group.
+	Flush(Group) error
+	// SAs lists up to max SAs of a group after the handle given (0: from the
+	// start), in handle order (g-API: first N, next N, exact with max 1).
+	// Keys are never in it.
+	SAs(g Group, after SA, max int) ([]SAInfo, error)
+	// Stats reads an SA's counters.
+	Stats(SA) (SAStats, error)
+
+	// Queue opens queue i (0 ≤ i < Caps.Queues) over the buffers of pool.
+	Queue(i int, pool *Pool) (Queue, error)
+	// Events delivers what the engine reports; the channel is buffered, an
+	// overflow is counted in Caps-independent EventStats and drops the oldest
+	// kind-equal event rather than blocking the engine.
+	Events() <-chan Event
+	// Close releases all SAs and queues.
+	Close() error
+}
+
+// Op is what a job asks for.
+type Op uint8
+
+// The operations. Seal and Open belong to ModeCrypto, Encap and Decap to
+// ModeProtocol.
+const (
+	Seal Op = iota
+	Open
+	Encap
+	Decap
+)
+
+// Status is the outcome of a job.
+type Status uint8
+
+// The outcomes. Each failing one is a drop reason of its own.
+const (
+	StatusOK Status = iota
+	StatusPending
+	StatusBadICV      // integrity check failed; the bytes are wiped or unchanged, never plaintext
+	StatusNoSA        // no such SA (deleted meanwhile)
+	StatusShort       // packet too short to be what it claims
+	StatusBadPad      // ModeProtocol: padding wrong
+	StatusReplay      // ModeProtocol: sequence number seen
+	StatusLate        // ModeProtocol: sequence number left of the window
+	StatusSeqOverflow // ModeProtocol: no sequence number left
+	StatusExpired     // ModeProtocol: hard lifetime reached
+	StatusNoRoom      // no head or tail room in the buffer
+	StatusDevice      // the engine failed or is gone
+)
+
+// Soft flags a completed job whose SA has reached a soft lifetime.
+const Soft uint8 = 1
+
+// A Job is one packet's work: 32 bytes, no pointers.
+//
+// In ModeCrypto, Off is where the ESP header begins in the buffer, counted
+// from the buffer's start; after its 8 bytes come the SA's IVLen bytes of IV,
+// Len bytes of text and room for the SA's ICVLen bytes of ICV. The text is
+// transformed in place. The associated data is the SPI and sequence number in
+// that header, with SeqHi between them when the SA has ESN (RFC 4106 section
+// 5). For Open, Len does not count the ICV, which stands behind the text.
+//
+// In ModeProtocol, Desc is the whole packet from the IP header on, in and out.
+type Job struct {
+	SA     SA
+	Op     Op
+	Status Status
+	Flags  uint8
+	_      uint8
+	Desc   Desc
+	Off    uint16
+	Len    uint16
+	SeqHi  uint32
+	Cookie uint64 // the caller's; comes back unchanged
+}
+
+// A Queue is one goroutine's way into an engine. It allocates nothing.
+type Queue interface {
+	// Do runs the jobs to completion and sets their Status; the order of
+	// execution within the burst is the engine's. Only engines with Caps.Sync
+	// have it; others fail every job with StatusDevice.
+	Do(jobs []Job)
+	// Submit hands over the first n jobs; buffers belong to the engine until
+	// Poll gives the jobs back. n < len(jobs) means that the queue is full.
+	Submit(jobs []Job) (n int)
+	// Poll takes completed jobs, those of one SA in submit order.
+	Poll(jobs []Job) (n int)
+	// InFlight is what has been submitted and not polled.
+	InFlight() int
+	Close() error
+}

@@ -1,0 +1,68 @@
+package sal
+
+// PortConfig opens a port.
+type PortConfig struct {
+	Name   string // the interface's name in the configuration
+	Device string // kernel device, or what the driver calls its own
+	Queues int
+	MTU    int     // largest IP packet in bytes; frames are up to MTU + 18
+	MAC    [6]byte // zero: the device's own
+}
+
+// PortInfo describes an open port.
+type PortInfo struct {
+	Name, Driver, Device string
+	Queues               int
+	MAC                  [6]byte
+	IfIndex              int    // of the kernel device, 0 when there is none
+	Speed                uint64 // bit/s, 0 unknown
+}
+
+// PortStats are what the device itself counts or loses; the fast path counts
+// packets and bytes on its own.
+type PortStats struct {
+	RxDropped uint64 // lost before the fast path saw them (ring full)
+	TxDropped uint64 // accepted by TxBurst, refused by the device
+	RxErrors  uint64 // malformed at the device: truncated, larger than the MTU
+	TxErrors  uint64
+}
+
+// A Port moves frames (from the Ethernet header on, without FCS) between a
+// device and the pool. Its methods may be called from any goroutine.
+type Port interface {
+	Info() PortInfo
+	// Queue gives queue i, for the use of one goroutine.
+	Queue(i int) PortQueue
+	// Link tells whether the device can pass packets now.
+	Link() bool
+	// SetUp sets the administrative state; a port that is down receives and
+	// sends nothing.
+	SetUp(bool) error
+	Stats() PortStats
+	// Close gives up the device; buffers the port holds go back to the pool.
+	// No queue may be in use.
+	Close() error
+}
+
+// A PortQueue is one goroutine's part of a port. No call blocks or allocates.
+type PortQueue interface {
+	// RxBurst receives up to len(d) frames into buffers taken from c and hands
+	// them to the caller. Frames lie at Headroom or behind it.
+	RxBurst(c *Cache, d []Desc) int
+	// TxBurst takes the first n frames, which now belong to the port; the rest
+	// stay the caller's. Buffers of frames sent go back through c, now or in a
+	// later call.
+	TxBurst(c *Cache, d []Desc) (n int)
+	// Wake is a descriptor that poll(2) finds readable when frames wait to be
+	// received, -1 when the queue can only be polled.
+	Wake() int
+	// Held counts the buffers that the queue holds at the moment, for
+	// accounting.
+	Held() int
+}
+
+// A Driver opens ports of one kind.
+type Driver interface {
+	Name() string // af-packet, tap, memory, …
+	Open(cfg PortConfig, pool *Pool) (Port, error)
+}
