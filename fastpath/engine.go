@@ -170,3 +170,11 @@ type Flows struct {
 	Size, Used   int
 	Hits, Misses uint64
 }
+
+// Empty tells whether a change says nothing.
+func (c *Change) Empty() bool {
+	return c.Global == nil &&
+		len(c.Iface.Set)+len(c.Iface.Delete)+len(c.Neigh.Set)+len(c.Neigh.Delete)+
+			len(c.Route.Set)+len(c.Route.Delete)+len(c.IPsec.SetPolicy)+len(c.IPsec.DeletePolicy)+
+			len(c.IPsec.SetSA)+len(c.IPsec.DeleteSA) == 0
+}

@@ -54,3 +54,6 @@ type Counters struct {
 	RxDiscards, RxErrors, TxDiscards, TxErrors uint64
 	RxUnknownProtos                            uint64
 }
+
+// ObjectKey is the key as text, as inventories and refusals give it.
+func (c Config) ObjectKey() string { return c.Name }

@@ -134,3 +134,9 @@ type PolicyState struct {
 	Name           string
 	Packets, Bytes uint64
 }
+
+// ObjectKey is the key as text, as inventories and refusals give it.
+func (p Policy) ObjectKey() string { return p.Name }
+
+// ObjectKey is the key as text, as inventories and refusals give it.
+func (s SA) ObjectKey() string { return s.Name }

@@ -54,3 +54,7 @@ type State struct {
 	Age      int64 // nanoseconds since the last confirmation
 	Waiting  int   // packets queued for it
 }
+
+// ObjectKey is the key as text, as inventories and refusals give it:
+// interface, space, address.
+func (k Key) ObjectKey() string { return k.Iface + " " + k.Addr.String() }

@@ -38,3 +38,6 @@ type State struct {
 	// Resolved tells whether the adjacency has a link-layer address now.
 	Resolved bool
 }
+
+// ObjectKey is the key as text, as inventories and refusals give it.
+func (c Config) ObjectKey() string { return c.Prefix.String() }

@@ -1,0 +1,96 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"vrouter/fastpath"
+	"vrouter/fastpath/feature/neigh"
+	"vrouter/mgmt/data"
+)
+
+// reconcile reduces a change that says everything to what the engine does not
+// have already, and adds the deletion of what it should not have. Objects that
+// are as they should be are not touched: no packet of theirs is lost.
+func (a *Applier) reconcile(ctx context.Context, out *fastpath.Change) error {
+	caps, err := a.engine.Caps(ctx)
+	if err != nil {
+		return &data.Error{Tag: "operation-failed", Msg: "the data plane does not answer: " + err.Error()}
+	}
+	inv, err := a.engine.Inventory(ctx)
+	if err != nil {
+		return &data.Error{Tag: "operation-failed", Msg: "the data plane does not answer: " + err.Error()}
+	}
+	r := reconciler{key: caps.DigestKey, have: inv.Objects}
+
+	out.Iface.Set = keep(&r, "iface", out.Iface.Set)
+	out.Neigh.Set = keep(&r, "neigh", out.Neigh.Set)
+	out.Route.Set = keep(&r, "route", out.Route.Set)
+	out.IPsec.SetPolicy = keep(&r, "policy", out.IPsec.SetPolicy)
+	out.IPsec.SetSA = keep(&r, "sa", out.IPsec.SetSA)
+	if out.Global != nil && r.same("global", "", *out.Global) {
+		out.Global = nil
+	}
+
+	out.Iface.Delete = r.surplus("iface")
+	out.IPsec.DeletePolicy = r.surplus("policy")
+	out.IPsec.DeleteSA = r.surplus("sa")
+	for _, k := range r.surplus("neigh") {
+		name, addr, _ := strings.Cut(k, " ")
+		ip, err := netip.ParseAddr(addr)
+		if err != nil {
+			return fmt.Errorf("the data plane names a neighbour %q: %w", k, err)
+		}
+		out.Neigh.Delete = append(out.Neigh.Delete, neigh.Key{Iface: name, Addr: ip})
+	}
+	for _, k := range r.surplus("route") {
+		p, err := netip.ParsePrefix(k)
+		if err != nil {
+			return fmt.Errorf("the data plane names a route %q: %w", k, err)
+		}
+		out.Route.Delete = append(out.Route.Delete, p)
+	}
+	return nil
+}
+
+type reconciler struct {
+	key  [16]byte
+	have map[string]map[string]fastpath.Digest
+	want map[string]map[string]bool
+}
+
+// same notes that an object is wanted, and tells whether the engine has it so.
+func (r *reconciler) same(feature, key string, obj any) bool {
+	if r.want == nil {
+		r.want = map[string]map[string]bool{}
+	}
+	if r.want[feature] == nil {
+		r.want[feature] = map[string]bool{}
+	}
+	r.want[feature][key] = true
+	d, ok := r.have[feature][key]
+	return ok && d == fastpath.DigestOf(r.key, obj)
+}
+
+// surplus names what the engine has and nobody wants.
+func (r *reconciler) surplus(feature string) (keys []string) {
+	for k := range r.have[feature] {
+		if !r.want[feature][k] {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// keep drops the objects that the engine has already.
+func keep[T interface{ ObjectKey() string }](r *reconciler, feature string, set []T) []T {
+	var out []T
+	for _, o := range set {
+		if !r.same(feature, o.ObjectKey(), o) {
+			out = append(out, o)
+		}
+	}
+	return out
+}

@@ -1,0 +1,64 @@
+// Package binding is what a feature's management side fulfils, and nothing
+// else: how its part of a commit becomes a change of the fast path, and how
+// its state is read.
+//
+// Config flows data tree → ygot struct of the changed subtree → Translate →
+// fastpath.Change. State flows Engine.State → data tree, on demand.
+package binding
+
+import (
+	"vrouter/fastpath"
+	"vrouter/mgmt/data"
+)
+
+// A Binding is the management side of one feature. Its methods are called by
+// one goroutine at a time, except State (StateSource), which may run beside
+// anything.
+type Binding interface {
+	// Name is the feature's name, as in fastpath.Refusal.Feature.
+	Name() string
+	// Owns lists the schema paths (/ietf-interfaces:interfaces/interface/…,
+	// without predicates) of the config nodes that this binding reads, each
+	// with all below it. A test walks the schema and wants exactly one
+	// owner for each config leaf.
+	Owns() []string
+	// Translate adds to c.Out what a commit does in this feature. It looks only
+	// at c.Changes unless an object's parts stand elsewhere, so that its cost
+	// follows the change. An error (data.Errors or *data.Error with the
+	// path) refuses the commit; then nothing may have changed in the binding:
+	// what it keeps between commits it changes in the function it gives to
+	// c.OnPublish.
+	Translate(c *Commit) error
+	// Locate gives the YANG path of the object and field that the fast path
+	// refused, "" when it is not this binding's.
+	Locate(c *Commit, r *fastpath.Refusal) string
+	StateSource
+}
+
+// A Commit is one transaction as bindings see it.
+type Commit struct {
+	// Old and New are running before and after; Old is the empty tree when the
+	// fast path is filled from scratch.
+	Old, New *data.Container
+	// Changes is what differs, at or below the binding's Owns, and created or
+	// deleted ancestors of these.
+	Changes []data.Change
+	// Full says that the fast path is being filled from scratch: Changes is all
+	// of New, and what a binding kept from earlier commits no longer counts.
+	Full bool
+	// Out collects the change of the fast path.
+	Out *fastpath.Change
+
+	publish []func()
+}
+
+// OnPublish registers what to do once the change is live; it may not fail.
+func (c *Commit) OnPublish(f func()) { c.publish = append(c.publish, f) }
+
+// Published runs what was registered, in order.
+func (c *Commit) Published() {
+	for _, f := range c.publish {
+		f()
+	}
+	c.publish = nil
+}
