@@ -25,9 +25,10 @@ type Leaf struct {
 
 // A Container is the root, a container, or an entry of a list.
 type Container struct {
-	S    *yang.Node
-	edit uint64
-	kids []Node // in slot order
+	S       *yang.Node
+	edit    uint64
+	kids    []Node // in slot order
+	partial bool   // see Partial
 }
 
 // A List holds all entries of a list or leaf-list by canonical key: the key
