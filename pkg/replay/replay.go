@@ -1,0 +1,239 @@
+// Package replay is the anti-replay window of ESP and AH: RFC 4303 section
+// 3.4.3, with extended sequence numbers (ESN) as in its appendix A.
+//
+// The receiver asks Check before it spends time on the integrity check value
+// (ICV), and reports the outcome with Accept only when the ICV was right. In
+// between nothing is remembered, so forged packets cannot move the window.
+//
+// The window is a ring of bits indexed by the sequence number itself, in the
+// manner of RFC 6479, so moving it forward shifts nothing: the bits between the
+// old and the new right edge are cleared and that is all. Unlike RFC 6479 it
+// clears single bits, so every bit of the ring is usable window.
+//
+// All state is in an area of uint64 words that holds no pointer: the area can
+// lie in mapped memory, inside a security association's record.
+//
+// Not done: resynchronisation after 2^32 or more lost packets (RFC 4303
+// appendix A3); such an association has to be rekeyed.
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+)
+
+const (
+	// MinSize is the smallest window in packets that RFC 4303 section 3.4.3
+	// lets a receiver have.
+	MinSize = 32
+	// MaxSize is the largest window in packets.
+	MaxSize = 8192
+)
+
+// Verdict is what the window says about a sequence number.
+type Verdict uint8
+
+const (
+	// OK: not seen yet, inside the window or beyond its right edge.
+	OK Verdict = iota
+	// Replayed: inside the window and accepted before.
+	Replayed
+	// TooOld: left of the window; whether it was seen is not known any more.
+	TooOld
+	// Invalid: number zero, which no sender uses (RFC 4303 section 2.2).
+	Invalid
+)
+
+func (v Verdict) String() string {
+	switch v {
+	case OK:
+		return "ok"
+	case Replayed:
+		return "replayed"
+	case TooOld:
+		return "too old"
+	case Invalid:
+		return "invalid"
+	}
+	return "verdict?"
+}
+
+// The area: word 0 is the right edge (the highest number accepted, 0 at
+// first), word 1 the size in packets with the ESN flag on top, then the bits.
+const (
+	wTop  = 0
+	wConf = 1
+	wBits = 2
+
+	esnFlag  = 1 << 63
+	sizeMask = 1<<32 - 1
+)
+
+// ErrSize reports a window size outside MinSize … MaxSize.
+var ErrSize = errors.New("replay: window size out of range")
+
+// Words is the length of the area, in uint64 words, for a window of size
+// packets.
+func Words(size int) int { return wBits + ringBits(size)/64 }
+
+// MaxWords is the length of the area of the largest window.
+const MaxWords = wBits + MaxSize/64
+
+// ringBits is the number of bits behind a window: a power of two, so that a
+// number's place in the ring is a mask away.
+func ringBits(size int) int { return max(64, 1<<bits.Len(uint(size-1))) }
+
+// Window is a view of an area. It is a value that can be made for each packet
+// or kept; the state is in the area. One goroutine at a time may use it.
+type Window struct {
+	conf uint64
+	mask uint64
+	area []uint64
+}
+
+// Init empties the area and sets the window's size in packets (MinSize to
+// MaxSize, any number) and whether numbers have 64 bits (ESN). The area must
+// have Words(size) words.
+func Init(area []uint64, size int, esn bool) (Window, error) {
+	if size < MinSize || size > MaxSize {
+		return Window{}, fmt.Errorf("%w: %d", ErrSize, size)
+	}
+	if len(area) < Words(size) {
+		return Window{}, fmt.Errorf("replay: window of %d needs %d words, has %d", size, Words(size), len(area))
+	}
+	clear(area[:Words(size)])
+	area[wConf] = uint64(size)
+	if esn {
+		area[wConf] |= esnFlag
+	}
+	return View(area), nil
+}
+
+// View is the window in an area that Init has prepared.
+func View(area []uint64) Window {
+	c := area[wConf]
+	r := ringBits(int(c & sizeMask))
+	return Window{conf: c, mask: uint64(r - 1), area: area[:wBits+r/64]}
+}
+
+// Size is the window's size in packets.
+func (w Window) Size() int { return int(w.conf & sizeMask) }
+
+// ESN says whether sequence numbers have 64 bits.
+func (w Window) ESN() bool { return w.conf&esnFlag != 0 }
+
+// Top is the highest number accepted so far, 0 if none.
+func (w Window) Top() uint64 { return w.area[wTop] }
+
+// Restore sets the right edge and takes every number up to it as seen: for an
+// association that is moved or comes back after a restart, whose exact window
+// is lost. No old packet is ever accepted twice; late ones are lost.
+func (w Window) Restore(top uint64) {
+	w.area[wTop] = top
+	for i := wBits; i < len(w.area); i++ {
+		w.area[i] = ^uint64(0)
+	}
+}
+
+// Check says what to do with a packet whose 32-bit sequence field is seqLo. On
+// OK, seq is the full number: with ESN its high half, which is not on the
+// wire, is inferred as in RFC 4303 appendix A2.2; it belongs into the ICV and
+// later into Accept. On another verdict the packet is to be dropped, and seq
+// is the number it was taken for. Nothing is changed.
+func (w Window) Check(seqLo uint32) (seq uint64, v Verdict) {
+	top := w.area[wTop]
+	size := w.conf & sizeMask
+	seq = uint64(seqLo)
+	if w.conf&esnFlag != 0 {
+		var ok bool
+		if seq, ok = infer(top, size, seqLo); !ok {
+			return seq, TooOld
+		}
+	}
+	return seq, w.test(top, size, seq)
+}
+
+// infer finds the high half of a sequence number (RFC 4303 appendix A2.2).
+// Tl, Th are the halves of the right edge, Bl the window's left edge. It
+// reports false for a number that would lie before 0 or beyond 2^64.
+func infer(top, size uint64, lo uint32) (uint64, bool) {
+	tl, th := uint32(top), top>>32
+	bl := tl - uint32(size) + 1 // modulo 2^32, as the RFC has it
+	if uint64(tl) >= size-1 {
+		// Case A: the window lies inside one subspace.
+		if lo < bl {
+			if th == 1<<32-1 {
+				return uint64(lo), false
+			}
+			th++
+		}
+		return th<<32 | uint64(lo), true
+	}
+	// Case B: the window begins in the subspace before.
+	if lo >= bl {
+		if th == 0 {
+			return uint64(lo), false
+		}
+		return (th-1)<<32 | uint64(lo), true
+	}
+	return th<<32 | uint64(lo), true
+}
+
+func (w Window) test(top, size, seq uint64) Verdict {
+	if seq > top {
+		return OK
+	}
+	if seq == 0 {
+		return Invalid
+	}
+	if top-seq >= size {
+		return TooOld
+	}
+	if w.area[wBits+(seq&w.mask)>>6]>>(seq&63)&1 != 0 {
+		return Replayed
+	}
+	return OK
+}
+
+// Accept records number seq, as Check returned it, after the packet's ICV has
+// proved right. Its verdict is final: two copies of one packet may both have
+// passed Check when several were in flight, and only the first is OK here.
+func (w Window) Accept(seq uint64) Verdict {
+	top := w.area[wTop]
+	if seq <= top {
+		if v := w.test(top, w.conf&sizeMask, seq); v != OK {
+			return v
+		}
+	} else {
+		if d := seq - top; d > 1 {
+			w.forget(top, d)
+		}
+		w.area[wTop] = seq
+	}
+	w.area[wBits+(seq&w.mask)>>6] |= 1 << (seq & 63)
+	return OK
+}
+
+// forget clears the bits of the d numbers after top. (With d of 1 the only bit
+// is the one that Accept sets.)
+func (w Window) forget(top, d uint64) {
+	b := w.area[wBits:]
+	if d > w.mask {
+		clear(b)
+		return
+	}
+	first, last := (top+1)&w.mask, (top+d)&w.mask
+	fw, lw := first>>6, last>>6
+	head := ^uint64(0) << (first & 63)
+	tail := ^uint64(0) >> (63 - last&63)
+	if fw == lw && first <= last {
+		b[fw] &^= head & tail
+		return
+	}
+	b[fw] &^= head
+	for i := (fw + 1) & (w.mask >> 6); i != lw; i = (i + 1) & (w.mask >> 6) {
+		b[i] = 0
+	}
+	b[lw] &^= tail
+}
