@@ -1,0 +1,27 @@
+package burst
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
+
+// hasMatch: bucketMatch uses a 128-bit AVX2 broadcast and TZCNT. The other
+// routines need nothing beyond what every amd64 has.
+var hasMatch = cpu.X86.HasAVX2 && cpu.X86.HasBMI1
+
+func bucketMatch(buckets uintptr, bidx *uint32, hash *uint64, n int, out *uint32) {
+	if hasMatch {
+		bucketMatchAVX2(buckets, bidx, hash, n, out)
+		return
+	}
+	bucketMatchGo(buckets, unsafe.Slice(bidx, n), unsafe.Slice(hash, n), unsafe.Slice(out, n))
+}
+
+func parse4(ptr []uintptr, length []uint16, mac, port uint64, s *Seed, key []Key4, hash []uint64, bad []uint8) {
+	parse4Go(ptr, length, mac, port, s, key, hash, bad)
+}
+
+func parse6(ptr []uintptr, length []uint16, mac uint64, port uint32, s *Seed, key []Key6, hash []uint64, bad []uint8) {
+	parse6Go(ptr, length, mac, port, s, key, hash, bad)
+}
