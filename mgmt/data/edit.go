@@ -1,7 +1,6 @@
 package data
 
 import (
-	"fmt"
 	"slices"
 
 	"vrouter/mgmt/yang"
@@ -20,42 +19,11 @@ const (
 	None
 )
 
-// Error is one rpc-error in the terms of RFC 6241 section 4.3 and appendix A.
-// It never carries a secret value.
-type Error struct {
-	// Type is transport, rpc, protocol or application; empty means application.
-	Type string
-	// Tag is the error-tag, AppTag the error-app-tag ("" when there is none).
-	Tag, AppTag string
-	// Path is the node's data path in module-name form
-	// (/ietf-interfaces:interfaces/interface[name='eth0']/mtu), "" when none applies.
-	Path string
-	// Msg is the error-message, for people.
-	Msg string
-	// Info is the content of error-info, in order.
-	Info []Info
-}
-
-// Info is one element of error-info: bad-element, bad-attribute,
-// bad-namespace, session-id, missing-choice, non-unique, ...
-type Info struct{ Name, Value string }
-
-func (e *Error) Error() string { return e.Path + ": " + e.Tag + ": " + e.Msg }
-
-// Errors is several rpc-errors for one request, at least one.
-type Errors []*Error
-
-func (e Errors) Error() string {
-	if len(e) == 1 {
-		return e[0].Error()
-	}
-	return fmt.Sprintf("%v (and %d more)", e[0], len(e)-1)
-}
-
 // An Edit changes a tree by a walk over it: Enter a container or an entry,
 // write Leaf values, Leave. It copies a node once, on its first real change,
 // and then changes its own copy in place; the tree it began with stays as it
-// was. An Edit is for one goroutine; drop it after an error.
+// was. State (config false) is written in the same way, by the server. An Edit
+// is for one goroutine; drop it after an error.
 type Edit struct {
 	id    uint64
 	stack []frame
@@ -111,6 +79,8 @@ func (e *Edit) own(i int) *Container {
 	c := &Container{S: f.s, edit: e.id}
 	if f.c != nil {
 		c.kids = append(make([]Node, 0, len(f.c.kids)+1), f.c.kids...)
+	} else {
+		e.rivals(i-1, f.s) // it comes into being
 	}
 	f.c = c
 	if i > 0 {
@@ -211,7 +181,6 @@ func (e *Edit) Enter(s *yang.Node, op Op) error {
 			return e.fail("data-exists", "exists already", s, "")
 		}
 	}
-	e.rivals(i, s)
 	e.push(frame{s: s, c: c})
 	if op == Replace && c != nil {
 		e.stack[i+1].c = nil
@@ -226,14 +195,20 @@ func (e *Edit) Enter(s *yang.Node, op Op) error {
 }
 
 // EnterEntry goes into a list entry. The key leaves are made here; key values
-// need not be written again. w counts for user-ordered lists only.
+// need not be written again. w counts for user-ordered lists only. A state list
+// without keys (keys is nil then) gets a new entry each time.
 func (e *Edit) EnterEntry(s *yang.Node, keys []yang.Value, op Op, w Where) error {
 	i := len(e.stack) - 1
 	p := &e.stack[i]
 	if p.dead {
 		return e.push(frame{s: s, dead: true})
 	}
-	key := Key(keys...)
+	key := ""
+	if len(s.Keys) > 0 {
+		key = Key(keys...)
+	} else {
+		key = p.c.List(s).free("")
+	}
 	c, _ := p.c.List(s).Get(key).(*Container)
 	switch op {
 	case Delete, Remove:
@@ -264,9 +239,30 @@ func (e *Edit) EnterEntry(s *yang.Node, keys []yang.Value, op Op, w Where) error
 		e.list(i, s).tree.set(e.id, key, c)
 	}
 	if s.UserOrder && !e.list(i, s).order.put(e.id, key, w) {
-		return &Error{Tag: "bad-attribute", AppTag: "missing-instance", Path: e.path(s, key).String(), Msg: "insert anchor does not exist"}
+		return e.noAnchor(s, key)
 	}
 	return e.push(frame{s: s, c: c, key: key})
+}
+
+// noAnchor is the error of RFC 7950 section 15.7.
+func (e *Edit) noAnchor(s *yang.Node, key string) error {
+	attr := "key"
+	if s.Kind == yang.LeafList {
+		attr = "value"
+	}
+	return &Error{Tag: "bad-attribute", AppTag: "missing-instance", Path: e.path(s, key).String(),
+		Msg:  "the entry to insert before or after does not exist",
+		Info: []Info{{"bad-attribute", attr}, {"bad-element", s.Name}}}
+}
+
+// free gives a number for a new entry: of a list without keys, or of another
+// equal value in a state leaf-list.
+func (l *List) free(value string) string {
+	for n := uint64(l.Len()) + 1; ; n++ {
+		if key := value + place(n); l.Get(key) == nil {
+			return key
+		}
+	}
 }
 
 func (e *Edit) delEntry(i int, s *yang.Node, key string) {
@@ -318,11 +314,14 @@ func (e *Edit) Leaf(s *yang.Node, v yang.Value, op Op, w Where) error {
 	}
 	e.rivals(i, s)
 	if s.Kind == yang.LeafList {
+		if old != nil && !s.Config { // only configuration is a set
+			old, key = nil, p.c.List(s).free(key+"\x00")
+		}
 		if old == nil {
 			e.list(i, s).tree.set(e.id, key, &Leaf{s, v})
 		}
 		if s.UserOrder && !e.list(i, s).order.put(e.id, key, w) {
-			return &Error{Tag: "bad-attribute", AppTag: "missing-instance", Path: e.path(s, key).String(), Msg: "insert anchor does not exist"}
+			return e.noAnchor(s, key)
 		}
 		return nil
 	}
@@ -330,6 +329,16 @@ func (e *Edit) Leaf(s *yang.Node, v yang.Value, op Op, w Where) error {
 		e.own(i).put(&Leaf{s, v})
 	}
 	return nil
+}
+
+// Set writes a leaf or leaf-list entry from its text, with module names for
+// prefixes, merging: the way for server code to put state into a tree.
+func (e *Edit) Set(s *yang.Node, text string) error {
+	v, err := s.Type.Parse(text, s.Module.Names())
+	if err != nil {
+		return &Error{Tag: "invalid-value", Path: e.path(s, "").String(), Msg: err.Error()}
+	}
+	return e.Leaf(s, v, Merge, Where{})
 }
 
 // Leave goes back to the parent. A container without presence that is now

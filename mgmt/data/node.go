@@ -4,8 +4,6 @@
 package data
 
 import (
-	"encoding/binary"
-	"fmt"
 	"strings"
 	"sync/atomic"
 
@@ -32,7 +30,10 @@ type Container struct {
 }
 
 // A List holds all entries of a list or leaf-list by canonical key: the key
-// values joined by NUL, which XML cannot carry.
+// values joined by NUL, which XML cannot carry. Entries of a state list
+// without keys have the numbers that the Edit gives them; the second of two
+// equal values in a state leaf-list has a number after its NUL (RFC 7950
+// sections 7.7 and 7.8.2).
 type List struct {
 	S     *yang.Node
 	edit  uint64
@@ -40,18 +41,16 @@ type List struct {
 	order *order     // ordered-by user
 }
 
-// order keeps the places of a user-ordered list's entries.
-type order struct {
-	at  tree[string] // place to key
-	pos tree[string] // key to place
-}
-
 func (l *Leaf) Schema() *yang.Node      { return l.S }
 func (c *Container) Schema() *yang.Node { return c.S }
 func (l *List) Schema() *yang.Node      { return l.S }
 
 // New gives an empty datastore.
-func New(s *yang.Schema) *Container { return &Container{S: s.Root} }
+func New(s *yang.Schema) *Container { return NewAt(s.Root) }
+
+// NewAt gives an empty tree whose root is any schema node with children: the
+// input of an RPC, a notification.
+func NewAt(n *yang.Node) *Container { return &Container{S: n} }
 
 var edits atomic.Uint64
 
@@ -94,10 +93,27 @@ func (c *Container) Value(s *yang.Node) (v yang.Value, explicit, ok bool) {
 	if l, is := c.Child(s).(*Leaf); is {
 		return l.Value, true, true
 	}
-	if len(s.Default) == 0 || !c.caseInUse(s) {
+	if len(s.Defaults) == 0 || s.Kind != yang.Leaf || !c.caseInUse(s) {
 		return v, false, false
 	}
-	return yang.Value{Text: s.Default[0], Type: s.Type}, false, true
+	return s.Defaults[0], false, true
+}
+
+// Values reads a leaf-list: what is set, in its order, else the defaults in
+// use (RFC 7950 section 7.7.2).
+func (c *Container) Values(s *yang.Node) (v []yang.Value, explicit bool) {
+	if l := c.List(s); l != nil {
+		v = make([]yang.Value, 0, l.Len())
+		l.Each(func(_ string, n Node) bool {
+			v = append(v, n.(*Leaf).Value)
+			return true
+		})
+		return v, true
+	}
+	if len(s.Defaults) == 0 || !c.caseInUse(s) {
+		return nil, false
+	}
+	return s.Defaults, false
 }
 
 // caseInUse tells whether the cases around s allow its default: a node of the
@@ -175,171 +191,4 @@ func Key(v ...yang.Value) string {
 		b.WriteString(x.Text)
 	}
 	return b.String()
-}
-
-// A Path names an instance; the nil Path is the root.
-type Path struct {
-	Up     *Path
-	Schema *yang.Node
-	Key    string // of a list entry or leaf-list entry
-	Entry  bool
-}
-
-// String gives an instance-identifier with module names as prefixes.
-func (p *Path) String() string {
-	if p == nil {
-		return ""
-	}
-	n := p.Schema
-	s := "/" + n.Name
-	if n.Up == nil || n.Up.Module != n.Module {
-		s = "/" + n.Module.Name + ":" + n.Name
-	}
-	if p.Entry {
-		if n.Kind == yang.LeafList {
-			s += "[.=" + quote(p.Key) + "]"
-		} else {
-			for i, k := range strings.Split(p.Key, "\x00") {
-				s += "[" + n.Keys[i].Name + "=" + quote(k) + "]"
-			}
-		}
-	}
-	return p.Up.String() + s
-}
-
-func quote(s string) string {
-	if strings.Contains(s, "'") {
-		return `"` + s + `"`
-	}
-	return "'" + s + "'"
-}
-
-// Get finds a node by a path of child schema nodes; each string is the key of
-// the list before it. It is for code that knows the schema; text paths belong
-// to an XPath package.
-func Get(root *Container, steps ...any) Node {
-	var n Node = root
-	for _, s := range steps {
-		switch s := s.(type) {
-		case *yang.Node:
-			c, _ := n.(*Container)
-			n = c.Child(s)
-		case string:
-			l, _ := n.(*List)
-			n = l.Get(s)
-		default:
-			panic(fmt.Sprintf("data.Get: step %T", s))
-		}
-		if n == nil {
-			return nil
-		}
-	}
-	return n
-}
-
-func place(n uint64) string { return string(binary.BigEndian.AppendUint64(nil, n)) }
-func number(p string) uint64 {
-	return binary.BigEndian.Uint64([]byte(p))
-}
-
-const gap = 1 << 32
-
-// Where says where a user-ordered entry goes.
-type Where struct {
-	Insert string // "", first, last, before, after
-	Key    string // of the entry before or after which
-}
-
-// put places key; false when the anchor does not exist.
-func (o *order) put(edit uint64, key string, w Where) bool {
-	old, had := o.pos.get(key)
-	if had && w.Insert == "" {
-		return true
-	}
-	var lo, hi uint64 // the new place lies between, both excluded
-	switch w.Insert {
-	case "first":
-		hi = number(o.edge(true))
-		lo = before(hi)
-	case "before", "after":
-		a, ok := o.pos.get(w.Key)
-		if !ok || w.Key == key {
-			return false
-		}
-		prev, next := o.around(a)
-		if lo, hi = prev, number(a); w.Insert == "after" {
-			lo, hi = number(a), next
-		}
-	default:
-		lo = number(o.edge(false))
-		hi = lo + 2*gap
-	}
-	if had {
-		o.at.del(edit, old)
-	}
-	if hi-lo < 2 {
-		o.spread(edit)
-		return o.put(edit, key, w)
-	}
-	p := place(lo + (hi-lo)/2)
-	o.at.set(edit, p, key)
-	o.pos.set(edit, key, p)
-	return true
-}
-
-func (o *order) edge(first bool) string {
-	n := o.at.root
-	if n == nil {
-		return place(1 << 62)
-	}
-	for n.kids != nil {
-		if first {
-			n = n.kids[0]
-		} else {
-			n = n.kids[len(n.kids)-1]
-		}
-	}
-	if first {
-		return n.keys[0]
-	}
-	return n.keys[len(n.keys)-1]
-}
-
-// around gives the places next to p; beyond the ends there is room.
-func (o *order) around(p string) (prev, next uint64) {
-	l, r := o.at.near(p)
-	if prev = before(number(p)); l != "" {
-		prev = number(l)
-	}
-	if next = number(p) + 2*gap; r != "" {
-		next = number(r)
-	}
-	return prev, next
-}
-
-func before(n uint64) uint64 {
-	if n < 2*gap {
-		return 0
-	}
-	return n - 2*gap
-}
-
-// spread renumbers everything when a gap is used up.
-func (o *order) spread(edit uint64) {
-	at := o.at
-	o.at, o.pos = tree[string]{}, tree[string]{}
-	n := uint64(1 << 62)
-	at.each(func(_, key string) bool {
-		o.at.set(edit, place(n), key)
-		o.pos.set(edit, key, place(n))
-		n += gap
-		return true
-	})
-}
-
-func (o *order) remove(edit uint64, key string) {
-	if p, ok := o.pos.get(key); ok {
-		o.at.del(edit, p)
-		o.pos.del(edit, key)
-	}
 }
