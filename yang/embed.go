@@ -13,7 +13,7 @@ import (
 // root, the standard ones under ietf, deviations under deviations. It is
 // read-only and safe for concurrent use.
 //
-//go:embed *.yang ietf/*.yang
+//go:embed *.yang ietf/*.yang deviations/*.yang
 var FS embed.FS
 
 // implemented are the modules whose nodes, identities and operations the
@@ -29,9 +29,27 @@ var implemented = []string{
 	"ietf-ipv6-unicast-routing",
 	"ietf-i2nsf-ikeless",
 
+	"ietf-datastores",
+	"ietf-netconf",
+	"ietf-netconf-acm",
+	"ietf-netconf-monitoring",
+	"ietf-netconf-with-defaults",
+	"ietf-yang-library",
+
 	"vrouter-port",
 	"vrouter-sal",
 	"vrouter-fastpath",
+
+	"vrouter-deviations-old-state",
+	"vrouter-deviations-ietf-interfaces",
+	"vrouter-deviations-ietf-ip",
+	"vrouter-deviations-ietf-routing",
+	"vrouter-deviations-ietf-ipv4-unicast-routing",
+	"vrouter-deviations-ietf-ipv6-unicast-routing",
+	"vrouter-deviations-ietf-i2nsf-ikeless",
+	"vrouter-deviations-ietf-netconf-acm",
+	"vrouter-deviations-ietf-netconf-monitoring",
+	"vrouter-deviations-ietf-yang-library",
 }
 
 // features are those that are on. A feature that is not named is off, and its
@@ -42,8 +60,11 @@ var implemented = []string{
 //   - ietf-ip: both; masks have no holes and addresses are not made up.
 //   - ietf-routing: multiple-ribs and router-id; no protocol needs them yet.
 //   - ietf-i2nsf-ikeless: ikeless-notification; there are no notifications.
+//   - ietf-netconf: url.
 var features = map[string][]string{
 	"ietf-interfaces": {"arbitrary-names", "if-mib"},
+	"ietf-netconf": {"candidate", "confirmed-commit", "rollback-on-error", "startup", "validate",
+		"writable-running", "xpath"},
 }
 
 // Implemented names the modules to implement, each before those that deviate
