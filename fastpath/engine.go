@@ -8,12 +8,12 @@ package fastpath
 
 import (
 	"context"
-	"fmt"
 
 	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/fastpath/feature/neigh"
 	"vrouter/fastpath/feature/route"
+	"vrouter/fastpath/pipeline"
 )
 
 // An Engine is a running data plane, in this process or behind a socket (rpc).
@@ -63,18 +63,8 @@ type Global struct {
 	BusyPoll bool // workers never sleep
 }
 
-// Refusal says which object of a change the engine cannot take, and why. The
-// caller maps it to a YANG path.
-type Refusal struct {
-	Feature string // iface, neigh, route, policy, sa, global
-	Object  string // the object's key as text
-	Field   string // the Config field at fault, "" when it is the whole object
-	Reason  string // a sentence for people; never a secret
-}
-
-func (r *Refusal) Error() string {
-	return fmt.Sprintf("%s %q %s: %s", r.Feature, r.Object, r.Field, r.Reason)
-}
+// Refusal says which object of a change the engine cannot take, and why.
+type Refusal = pipeline.Refusal
 
 // Inventory is what an engine holds.
 type Inventory struct {

@@ -1,0 +1,208 @@
+// Package drop names every reason for which a packet dies. A packet that does
+// not leave the vRouter is counted here exactly once, under one reason and the
+// interface on which it came in. The tables of NETCONF and of the command line
+// are printed from Table, so adding a reason is adding a line here.
+package drop
+
+// Reason is why a packet died. 0 is not a reason.
+type Reason uint8
+
+// Severity says how much a reader should worry.
+type Severity uint8
+
+// The severities.
+const (
+	Normal   Severity = iota // happens in a healthy network
+	Config                   // somebody's configuration is wrong or incomplete
+	Attack                   // may be an attack, or a broken peer
+	Resource                 // the vRouter or a device had no room
+	Fault                    // something is broken
+)
+
+// String is the severity as it is shown.
+func (s Severity) String() string {
+	return [...]string{"normal", "config", "attack?", "resource", "fault"}[s]
+}
+
+// The reasons. The order is not part of any interface; the names are.
+const (
+	None Reason = iota
+
+	// iface
+	RxTooShort
+	RxTooBig
+	RxVLAN
+	RxEtherType
+	RxOtherMAC
+	FamilyOff
+	Unconfigured
+
+	// IP headers
+	IPVersion
+	IPHeaderLength
+	IPLength
+	IPChecksum
+	IPSource
+	IPDestination
+	IPMulticast
+	IPBroadcast
+	IPLinkLocal
+	IPExtension
+
+	// route
+	TTLExpired
+	NoRoute
+	Blackhole
+	Unreachable
+	Prohibited
+	ForwardingOff
+	TooBig
+	NotFragmented
+	LocalTCP
+	LocalUDP
+	LocalProtocol
+	LocalFragment
+	ICMPBad
+	ICMPIgnored
+	NoSource
+
+	// neigh
+	ARPBad
+	ARPIgnored
+	NDBad
+	NDIgnored
+	NeighFailed
+	NeighWaitFull
+	NeighTableFull
+	ControlFull
+
+	// tx
+	TxDown
+	TxFull
+	TxNoPort
+
+	// ipsec
+	ESPNoSA
+	ESPReplay
+	ESPLate
+	ESPBadICV
+	ESPShort
+	ESPBadPad
+	ESPBadNext
+	ESPSeqOverflow
+	ESPSeqStale
+	ESPNoRoom
+	ESPFragment
+	ESPDummy
+	ESPExpired
+	IPsecNoSA
+	IPsecPolicyDiscard
+	IPsecUnprotected
+	IPsecPolicyMismatch
+	IPsecOpaque
+	SALDevice
+	SALQueueFull
+
+	// the pipeline itself
+	NoBuffer
+	LoopFull
+	Shutdown
+
+	N // how many
+)
+
+// Info describes a reason.
+type Info struct {
+	Name     string
+	Severity Severity
+	Text     string // a sentence
+}
+
+// Table describes every reason.
+var Table = [N]Info{
+	None: {"none", Fault, "A packet was dropped without a reason: a bug."},
+
+	RxTooShort:   {"rx-too-short", Attack, "Frame too short for its headers."},
+	RxTooBig:     {"rx-too-big", Config, "Frame larger than the interface's MTU."},
+	RxVLAN:       {"rx-vlan", Config, "Frame with a VLAN tag, which no interface is configured for."},
+	RxEtherType:  {"rx-ethertype", Normal, "Frame of a type that the vRouter does not speak."},
+	RxOtherMAC:   {"rx-other-mac", Normal, "Frame for the MAC address of somebody else."},
+	FamilyOff:    {"family-off", Config, "IP packet of a family that is not enabled on the interface."},
+	Unconfigured: {"unconfigured", Config, "The interface was removed or shut while the packet was inside."},
+
+	IPVersion:      {"ip-version", Attack, "Version in the IP header contradicts the frame's type."},
+	IPHeaderLength: {"ip-header-length", Attack, "IPv4 header length below 5 words or beyond the packet."},
+	IPLength:       {"ip-length", Attack, "IP length field beyond the end of the frame or below the header."},
+	IPChecksum:     {"ip-checksum", Fault, "IPv4 header checksum is wrong."},
+	IPSource:       {"ip-source", Attack, "Source address that no packet may have (own, multicast, broadcast, loopback, unspecified)."},
+	IPDestination:  {"ip-destination", Attack, "Destination address that is never forwarded (loopback, unspecified, reserved)."},
+	IPMulticast:    {"ip-multicast", Normal, "IP multicast, which is not forwarded, for a group that the vRouter is not in."},
+	IPBroadcast:    {"ip-broadcast", Normal, "IPv4 broadcast, or a packet that came in a broadcast frame: not forwarded (RFC 1812 section 5.3.5)."},
+	IPLinkLocal:    {"ip-link-local", Normal, "Link-local address that would have left its link (RFC 4291 section 2.5.6)."},
+	IPExtension:    {"ip-extension", Attack, "IPv6 extension headers that are malformed or too many."},
+
+	TTLExpired:    {"ttl-expired", Normal, "TTL or hop limit used up."},
+	NoRoute:       {"no-route", Config, "No route to the destination."},
+	Blackhole:     {"blackhole", Normal, "The route says: drop silently."},
+	Unreachable:   {"unreachable", Normal, "The route says: unreachable."},
+	Prohibited:    {"prohibited", Normal, "The route says: administratively prohibited."},
+	ForwardingOff: {"forwarding-off", Config, "Forwarding is off for this family on the interface where the packet came in."},
+	TooBig:        {"too-big", Normal, "Larger than the MTU towards the destination, and not to be fragmented."},
+	NotFragmented: {"not-fragmented", Fault, "Should have been fragmented, but could not be (options that do not fit)."},
+	LocalTCP:      {"local-tcp", Normal, "TCP to an own address; nothing listens there."},
+	LocalUDP:      {"local-udp", Normal, "UDP to an own address; nothing listens on the port."},
+	LocalProtocol: {"local-protocol", Normal, "Protocol to an own address that nothing speaks."},
+	LocalFragment: {"local-fragment", Normal, "Fragment to an own address; the vRouter does not reassemble."},
+	ICMPBad:       {"icmp-bad", Attack, "ICMP message that is too short or has a wrong checksum."},
+	ICMPIgnored:   {"icmp-ignored", Normal, "ICMP message to an own address that needs no answer."},
+	NoSource:      {"no-source", Config, "No own address to answer from."},
+
+	ARPBad:         {"arp-bad", Attack, "ARP packet that is malformed."},
+	ARPIgnored:     {"arp-ignored", Normal, "ARP packet that concerns somebody else."},
+	NDBad:          {"nd-bad", Attack, "Neighbour discovery message that fails the checks of RFC 4861."},
+	NDIgnored:      {"nd-ignored", Normal, "Neighbour discovery message that concerns somebody else."},
+	NeighFailed:    {"neighbour-failed", Normal, "The next hop does not answer ARP or neighbour discovery."},
+	NeighWaitFull:  {"neighbour-wait-full", Resource, "Too many packets wait for the next hop's address."},
+	NeighTableFull: {"neighbour-table-full", Resource, "No room for another neighbour."},
+	ControlFull:    {"control-full", Resource, "Too many packets for the control side of the fast path at once."},
+
+	TxDown:   {"tx-down", Normal, "The outgoing interface is down."},
+	TxFull:   {"tx-full", Resource, "The outgoing port takes no more packets."},
+	TxNoPort: {"tx-no-port", Normal, "The outgoing interface is gone."},
+
+	ESPNoSA:             {"esp-no-sa", Attack, "ESP for an SPI that no SA has."},
+	ESPReplay:           {"esp-replay", Attack, "ESP sequence number seen already."},
+	ESPLate:             {"esp-late", Attack, "ESP sequence number left of the replay window."},
+	ESPBadICV:           {"esp-bad-icv", Attack, "ESP integrity check failed."},
+	ESPShort:            {"esp-short", Attack, "ESP packet too short, or of a length that the algorithm cannot make."},
+	ESPBadPad:           {"esp-bad-pad", Attack, "ESP padding is not what RFC 4303 prescribes."},
+	ESPBadNext:          {"esp-bad-next", Attack, "ESP next header is not an IP version the SA carries, or contradicts the inner packet."},
+	ESPSeqOverflow:      {"esp-seq-overflow", Config, "The SA has no sequence number left: it must be replaced."},
+	ESPSeqStale:         {"esp-seq-stale", Resource, "Sequence numbers could not be reserved on disk in time."},
+	ESPNoRoom:           {"esp-no-room", Resource, "No room in the buffer for the ESP headers or trailer."},
+	ESPFragment:         {"esp-fragment", Config, "Fragment of an ESP packet; the vRouter does not reassemble."},
+	ESPDummy:            {"esp-dummy", Normal, "Dummy packet for traffic flow confidentiality (RFC 4303 section 2.6)."},
+	ESPExpired:          {"esp-expired", Config, "The SA's hard lifetime is over."},
+	IPsecNoSA:           {"ipsec-no-sa", Config, "Policy says protect, and no SA can do it."},
+	IPsecPolicyDiscard:  {"ipsec-policy-discard", Normal, "Policy says discard."},
+	IPsecUnprotected:    {"ipsec-unprotected", Attack, "Packet came in the clear where policy says protect."},
+	IPsecPolicyMismatch: {"ipsec-policy-mismatch", Attack, "Packet came through an SA that policy does not allow for it."},
+	IPsecOpaque:         {"ipsec-opaque", Config, "The fields that policy needs (ports, fragments, extension headers) cannot be seen."},
+	SALDevice:           {"sal-device", Fault, "The crypto engine failed or is gone."},
+	SALQueueFull:        {"sal-queue-full", Resource, "The crypto engine's queue is full."},
+
+	NoBuffer: {"no-buffer", Resource, "No free packet buffer."},
+	LoopFull: {"loop-full", Resource, "Too many packets went round inside the vRouter at once."},
+	Shutdown: {"shutdown", Normal, "The fast path was stopped while the packet was inside."},
+}
+
+// Info describes r.
+func (r Reason) Info() Info {
+	if r >= N {
+		r = None
+	}
+	return Table[r]
+}
+
+// String is r's name.
+func (r Reason) String() string { return r.Info().Name }

@@ -1,0 +1,111 @@
+package pipeline
+
+import (
+	"vrouter/fastpath/drop"
+	"vrouter/pkg/ring"
+	"vrouter/pkg/sal"
+)
+
+// CtlOp says what the control side is to do with a packet that a worker hands
+// over, or a worker with one that the control side hands back.
+type CtlOp uint8
+
+// Worker to control side. The buffer goes along.
+const (
+	CtlResolve CtlOp = iota // IP packet whose adjacency (arg) is not usable yet
+	CtlARP                  // frame: ARP
+	CtlND                   // frame: neighbour discovery
+	CtlUsed                 // no packet: a stale adjacency (arg) was used
+)
+
+// Control side to worker.
+const (
+	CtlForward CtlOp = iota // IP packet: Forward through adjacency arg
+	CtlSend                 // frame: Send to interface arg
+	CtlReject               // IP packet: Reject, arg is the Reject
+	CtlDrop                 // packet: Drop, arg is the drop.Reason
+	CtlFree                 // buffer without a packet
+)
+
+// CtlMsg is one message between a worker and the control side.
+type CtlMsg struct {
+	Desc sal.Desc
+	Op   CtlOp
+	In   IfIndex
+	Arg  uint32
+}
+
+// ctlDepth is how many messages wait in each direction.
+const ctlDepth = 1024
+
+// NoBuf is the Desc of a message without a packet.
+const NoBuf = ^sal.Desc(0)
+
+// CtlRing carries messages one way between two goroutines.
+type CtlRing struct{ r *ring.SPSC }
+
+// NewCtlRing makes a ring.
+func NewCtlRing() (CtlRing, error) {
+	r, err := ring.New(2 * ctlDepth)
+	return CtlRing{r}, err
+}
+
+// Put appends a message; false when the ring is full.
+func (r CtlRing) Put(m CtlMsg) bool {
+	if r.r.Free() < 2 {
+		return false
+	}
+	w := [2]uint64{uint64(m.Desc), uint64(m.Op)<<56 | uint64(m.In)<<32 | uint64(m.Arg)}
+	return r.r.Enqueue(w[:]) == 2
+}
+
+// Get takes the oldest message.
+func (r CtlRing) Get() (m CtlMsg, ok bool) {
+	var w [2]uint64
+	if r.r.Dequeue(w[:]) < 2 {
+		return m, false
+	}
+	return CtlMsg{sal.Desc(w[0]), CtlOp(w[1] >> 56), IfIndex(w[1] >> 32), uint32(w[1])}, true
+}
+
+// Len is how many messages wait.
+func (r CtlRing) Len() int { return r.r.Len() / 2 }
+
+// Close unmaps the ring.
+func (r CtlRing) Close() error { return r.r.Close() }
+
+// ctlOut is a worker's two rings.
+type ctlOut struct {
+	to, from CtlRing
+	put      int // messages put this turn
+}
+
+func (o *ctlOut) init() (err error) {
+	if o.to, err = NewCtlRing(); err != nil {
+		return err
+	}
+	o.from, err = NewCtlRing()
+	return err
+}
+
+// ToControl hands a packet to the control side. When its ring is full the
+// packet is dropped under drop.ControlFull.
+func (c *Ctx) ToControl(d sal.Desc, in IfIndex, op CtlOp, arg uint32) {
+	if !c.ctl.to.Put(CtlMsg{d, op, in, arg}) {
+		if d != NoBuf {
+			c.Drop(d, in, drop.ControlFull)
+		}
+		return
+	}
+	c.ctl.put++
+}
+
+// Control is the worker's two rings: to the control side and from it.
+func (c *Ctx) Control() (to, from CtlRing) { return c.ctl.to, c.ctl.from }
+
+// TakePut says how many messages ToControl has put since the last call.
+func (c *Ctx) TakePut() int {
+	n := c.ctl.put
+	c.ctl.put = 0
+	return n
+}
