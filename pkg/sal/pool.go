@@ -66,6 +66,17 @@ func (p *Pool) Stats() PoolStats {
 	return s
 }
 
+// Return gives buffers back straight to the shared store, under the pool's
+// lock: for those who hold buffers but no cache (a port that closes, another
+// pool's port). Any goroutine may call it.
+func (p *Pool) Return(d []Desc) {
+	p.mu.Lock()
+	for _, x := range d {
+		p.free = append(p.free, x.Buf())
+	}
+	p.mu.Unlock()
+}
+
 // A Cache is one goroutine's stock of free buffers. It allocates nothing after
 // NewCache and takes the pool's lock once for hundreds of buffers.
 type Cache struct {
@@ -75,7 +86,9 @@ type Cache struct {
 	buf  [cacheSize]uint32
 }
 
-// NewCache makes a cache. Close gives its buffers back.
+// NewCache makes a cache. Close gives its buffers back. A cache may hoard up to
+// 1024 free buffers that no other cache gets at: give a pool that many for each
+// cache, and what is to be in flight on top.
 func (p *Pool) NewCache() *Cache {
 	c := &Cache{pool: p}
 	p.mu.Lock()
