@@ -304,9 +304,9 @@ func BenchmarkOneLeaf(b *testing.B) {
 func BenchmarkWrite10k(b *testing.B) {
 	s := load(b)
 	a := build(b, 10_000)
-	for _, d := range []bool{false, true} {
-		w := codec.Writer{Schema: s, Defaults: d}
-		b.Run(fmt.Sprint("defaults=", d), func(b *testing.B) {
+	for _, m := range []codec.Mode{codec.Explicit, codec.ReportAll} {
+		w := codec.Writer{Schema: s, Mode: m}
+		b.Run(m.String(), func(b *testing.B) {
 			var out []byte
 			for b.Loop() {
 				out = w.Append(out[:0], a)

@@ -50,8 +50,14 @@ type binding struct {
 	mod         *yang.Module
 }
 
-// MaxDepth bounds the nesting of elements.
-const MaxDepth = 256
+// Limits of what a Lexer reads: nesting of elements, attributes of one element,
+// and namespace declarations in scope. They keep its cost linear in the size
+// of the message; that size itself is for the framing to bound.
+const (
+	MaxDepth      = 256
+	maxAttrs      = 64
+	maxNamespaces = 1024
+)
 
 var errSyntax = errors.New("not well-formed")
 
@@ -307,6 +313,9 @@ func (l *Lexer) attr(ns int) error {
 			return l.bad("empty namespace")
 		}
 	default:
+		if len(l.Attr) == maxAttrs {
+			return l.bad("too many attributes")
+		}
 		for _, a := range l.Attr {
 			if bytes.Equal(a.Prefix, px) && bytes.Equal(a.Local, name) {
 				return l.bad("attribute twice")
@@ -319,6 +328,9 @@ func (l *Lexer) attr(ns int) error {
 		if bytes.Equal(b.prefix, name) {
 			return l.bad("namespace declared twice")
 		}
+	}
+	if len(l.ns) == maxNamespaces {
+		return l.bad("too many namespace declarations")
 	}
 	b := binding{prefix: name, uri: v}
 	if l.modules != nil {

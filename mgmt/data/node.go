@@ -93,7 +93,7 @@ func (c *Container) Value(s *yang.Node) (v yang.Value, explicit, ok bool) {
 	if l, is := c.Child(s).(*Leaf); is {
 		return l.Value, true, true
 	}
-	if len(s.Defaults) == 0 || s.Kind != yang.Leaf || !c.caseInUse(s) {
+	if len(s.Defaults) == 0 || s.Kind != yang.Leaf || !c.CaseInUse(s) {
 		return v, false, false
 	}
 	return s.Defaults[0], false, true
@@ -110,15 +110,16 @@ func (c *Container) Values(s *yang.Node) (v []yang.Value, explicit bool) {
 		})
 		return v, true
 	}
-	if len(s.Defaults) == 0 || !c.caseInUse(s) {
+	if len(s.Defaults) == 0 || !c.CaseInUse(s) {
 		return nil, false
 	}
 	return s.Defaults, false
 }
 
-// caseInUse tells whether the cases around s allow its default: a node of the
-// case is there, or it is the default case and the choice is empty.
-func (c *Container) caseInUse(s *yang.Node) bool {
+// CaseInUse tells whether the cases around s allow its default: a node of the
+// case is there, or it is the default case and the choice is empty (RFC 7950
+// sections 7.6.1 and 7.9.3). c may be nil, an empty container.
+func (c *Container) CaseInUse(s *yang.Node) bool {
 	for p := s.Parent; p != nil && p != s.Up; p = p.Parent {
 		if p.Kind != yang.Case {
 			continue
@@ -130,7 +131,7 @@ func (c *Container) caseInUse(s *yang.Node) bool {
 				any = any || within(k.Schema(), p.Parent)
 			}
 		}
-		if d := p.Parent.Default; !mine && (any || len(d) == 0 || d[0] != p.Name) {
+		if !mine && (any || p.Parent.DefaultCase != p) {
 			return false
 		}
 	}

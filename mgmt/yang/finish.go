@@ -34,6 +34,10 @@ func (s *Schema) finish(n, up *Node, config bool) {
 		n.Close = []byte("</" + n.Name + ">")
 	}
 	s.findKeys(n)
+	if n.Kind == Choice && len(n.Default) > 0 {
+		_, name := split(n.Default[0])
+		n.DefaultCase = n.kid(nil, name) // nil when its feature is off
+	}
 	if n.Kind == Choice || n.Kind == Case {
 		for _, k := range n.Kids {
 			s.finish(k, up, n.Config)
@@ -59,7 +63,9 @@ func (s *Schema) finish(n, up *Node, config bool) {
 		s.finish(k, n, n.Config)
 	}
 	for _, d := range n.Data {
+		d.Conditional = len(d.When) > 0
 		for c := d.Parent; c != n; c = c.Parent {
+			d.Conditional = d.Conditional || len(c.When) > 0
 			if c.Kind != Case {
 				continue
 			}
@@ -121,6 +127,10 @@ func (n *Node) flatten(kids []*Node) {
 func (s *Schema) setDefaults(n *Node) {
 	for _, d := range n.Kids {
 		s.setDefaults(d)
+		if d.Kind == Container && d.Presence {
+			d.HasDefaults = false
+		}
+		n.HasDefaults = n.HasDefaults || d.HasDefaults && d.Kind != List
 		if d.Kind != Leaf && d.Kind != LeafList {
 			continue
 		}
@@ -141,7 +151,7 @@ func (s *Schema) setDefaults(n *Node) {
 			text[i] = val.Text
 		}
 		if d.Default != nil {
-			d.Default = text
+			d.Default, d.HasDefaults, n.HasDefaults = text, true, true
 		}
 	}
 }
@@ -168,6 +178,10 @@ func (s *Schema) mark(n *Node) {
 func mandatoryChoice(n *Node) bool {
 	if n.Kind == Choice && n.Mandatory {
 		return true
+	}
+	if n.Kind == Choice && len(n.Default) > 0 {
+		_, name := split(n.Default[0])
+		n.DefaultCase = n.kid(nil, name) // nil when its feature is off
 	}
 	if n.Kind == Choice || n.Kind == Case {
 		for _, k := range n.Kids {
