@@ -5,8 +5,7 @@ type Slot int
 
 // The slots.
 const (
-	SlotIface Slot = iota
-	SlotNeigh
+	SlotNeigh Slot = iota
 	SlotRoute
 	SlotIPsec
 	slots
@@ -19,16 +18,8 @@ type Part any
 // Snapshot is the policy that workers decide by: immutable, published by one
 // atomic store.
 type Snapshot struct {
-	Parts [slots]Part
-}
-
-// Iface is what other features see of an interface as it will be after the
-// change.
-type Iface struct {
-	Index   IfIndex
-	MAC     [6]byte
-	MTU     [2]uint16 // IPv4, IPv6: largest packet in bytes
-	Enabled [2]bool   // administratively up, and the family enabled
+	Ifaces *Ifaces
+	Parts  [slots]Part
 }
 
 // Builder collects one change: the new Parts, names resolved as they will be
@@ -36,12 +27,21 @@ type Iface struct {
 type Builder struct {
 	Env  *Env
 	Snap Snapshot // begins as a copy of the live one
-	// Iface finds an interface by name as it is after the change. Set by iface.
-	Iface func(name string) (Iface, bool)
-	// Gone tells whether an interface disappears in this change.
-	Gone func(i IfIndex) bool
+	// Names finds the index of an interface by name as it is after the change;
+	// 0: none of that name. Set by iface.
+	Names func(name string) IfIndex
 
 	flush bool
+}
+
+// Iface is the interface of a name as it is after the change, nil when there is
+// none. Valid once iface has prepared, so for all other features.
+func (b *Builder) Iface(name string) *Iface {
+	i := b.Names(name)
+	if i == 0 {
+		return nil
+	}
+	return b.Snap.Ifaces.At(i)
 }
 
 // Part is the feature's part as it is so far.

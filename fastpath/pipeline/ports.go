@@ -1,0 +1,132 @@
+package pipeline
+
+import (
+	"net/netip"
+
+	"vrouter/pkg/sal"
+)
+
+// Iface is one interface as workers and features see it: immutable, a change
+// makes a new one.
+type Iface struct {
+	Index   IfIndex
+	Name    string
+	Port    sal.Port // nil while it is administratively down
+	Queues  int      // of Port, assigned to workers in turn
+	MAC     [6]byte
+	MACWord uint64    // as burst.MACWord
+	MTU     [2]uint16 // IPv4, IPv6: largest packet in bytes
+	// FrameMax is the largest frame that may be received.
+	FrameMax uint16
+	Enabled  [2]bool // IPv4, IPv6: up, and the family enabled
+	Forward  [2]bool // packets received here may be forwarded
+	// Addrs are the own addresses with their prefixes; LinkLocal is the IPv6
+	// link-local address, which is not among them (zero Addr: no IPv6 here).
+	Addrs     []netip.Prefix
+	LinkLocal netip.Addr
+	// Src are the addresses to send from: the first of each family, zero Addr
+	// when there is none.
+	Src [2]netip.Addr
+}
+
+// V4 and V6 index the arrays of Iface.
+const (
+	V4 = iota
+	V6
+)
+
+const chunkBits = 6
+
+type chunk [1 << chunkBits]*Iface
+
+// Ifaces is all interfaces by index: immutable. With makes a changed copy that
+// shares all but what changed, so its cost does not grow with their number.
+type Ifaces struct{ chunks []*chunk }
+
+// At is the interface of an index, nil when there is none.
+func (t *Ifaces) At(i IfIndex) *Iface {
+	c := int(i >> chunkBits)
+	if t == nil || c >= len(t.chunks) || t.chunks[c] == nil {
+		return nil
+	}
+	return t.chunks[c][i&(1<<chunkBits-1)]
+}
+
+// All calls f for every interface, in order of index.
+func (t *Ifaces) All(f func(*Iface)) {
+	if t == nil {
+		return
+	}
+	for _, c := range t.chunks {
+		if c == nil {
+			continue
+		}
+		for _, x := range c {
+			if x != nil {
+				f(x)
+			}
+		}
+	}
+}
+
+// Changed calls f for every index at which t and old differ.
+func (t *Ifaces) Changed(old *Ifaces, f func(i IfIndex, was, is *Iface)) {
+	n := 0
+	if t != nil {
+		n = len(t.chunks)
+	}
+	if old != nil {
+		n = max(n, len(old.chunks))
+	}
+	for c := range n {
+		a, b := t.chunk(c), old.chunk(c)
+		if a == b {
+			continue
+		}
+		for k := range 1 << chunkBits {
+			var is, was *Iface
+			if a != nil {
+				is = a[k]
+			}
+			if b != nil {
+				was = b[k]
+			}
+			if is != was {
+				f(IfIndex(c<<chunkBits|k), was, is)
+			}
+		}
+	}
+}
+
+func (t *Ifaces) chunk(c int) *chunk {
+	if t == nil || c >= len(t.chunks) {
+		return nil
+	}
+	return t.chunks[c]
+}
+
+// With is a copy in which the given indices hold the given interfaces (nil:
+// none).
+func (t *Ifaces) With(set map[IfIndex]*Iface) *Ifaces {
+	n := &Ifaces{}
+	if t != nil {
+		n.chunks = append(n.chunks, t.chunks...)
+	}
+	fresh := map[int]bool{}
+	for i, x := range set {
+		c := int(i >> chunkBits)
+		for c >= len(n.chunks) {
+			n.chunks = append(n.chunks, nil)
+		}
+		if !fresh[c] {
+			fresh[c] = true
+			k := &chunk{}
+			if n.chunks[c] != nil {
+				*k = *n.chunks[c]
+			}
+			n.chunks[c] = k
+		}
+		n.chunks[c][i&(1<<chunkBits-1)] = x
+	}
+	return n
+}
