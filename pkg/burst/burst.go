@@ -56,11 +56,11 @@ func PrefetchShifted(base uintptr, v []uint32, shift uint) {
 	}
 }
 
-// PrefetchPicked asks for the lines base + 64*(v[pick[i]]&mask). Every pick[i]
-// must be below len(v).
-func PrefetchPicked(base uintptr, v []uint32, mask uint32, pick []uint8) {
+// PrefetchPicked asks for the lines base + 64*((v[pick[i]]&mask)>>shift). Every
+// pick[i] must be below len(v), which is not checked.
+func PrefetchPicked(base uintptr, v []uint32, pick []uint8, mask uint32, shift uint) {
 	if len(pick) > 0 {
-		prefetchPicked(base, &v[0], mask, &pick[0], len(pick))
+		prefetchPicked(base, &v[0], &pick[0], len(pick), mask, uint64(shift&31))
 	}
 }
 

@@ -46,21 +46,23 @@ loop:
 	JNZ        loop
 	RET
 
-// func prefetchPicked(base uintptr, v *uint32, mask uint32, pick *uint8, n int)
+// func prefetchPicked(base uintptr, v *uint32, pick *uint8, n int, mask uint32, shift uint64)
 // Requires: MMX+
-TEXT ·prefetchPicked(SB), NOSPLIT, $0-40
+TEXT ·prefetchPicked(SB), NOSPLIT, $0-48
 	MOVQ base+0(FP), AX
-	MOVQ v+8(FP), CX
-	MOVL mask+16(FP), DX
-	MOVQ pick+24(FP), BX
-	MOVQ n+32(FP), SI
+	MOVQ v+8(FP), DX
+	MOVQ pick+16(FP), BX
+	MOVQ n+24(FP), SI
+	MOVL mask+32(FP), DI
+	MOVQ shift+40(FP), CX
 
 loop:
-	MOVBLZX    (BX), DI
-	MOVL       (CX)(DI*4), DI
-	ANDL       DX, DI
-	SHLQ       $0x06, DI
-	PREFETCHT1 (AX)(DI*1)
+	MOVBLZX    (BX), R8
+	MOVL       (DX)(R8*4), R8
+	ANDL       DI, R8
+	SHRL       CL, R8
+	SHLQ       $0x06, R8
+	PREFETCHT1 (AX)(R8*1)
 	INCQ       BX
 	DECQ       SI
 	JNZ        loop

@@ -46,10 +46,11 @@ func prefetchShifted(base uintptr, v *uint32, n int, shift uint64) (s uint64) {
 }
 
 //go:noinline
-func prefetchPicked(base uintptr, v *uint32, mask uint32, pick *uint8, n int) (s uint64) {
+func prefetchPicked(base uintptr, v *uint32, pick *uint8, n int, mask uint32, shift uint64) (s uint64) {
 	p := mem.At(base)
 	for _, i := range unsafe.Slice(pick, n) {
-		s += mem.Load64(p, uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(v), uintptr(i)*4))&mask)<<6)
+		x := *(*uint32)(unsafe.Add(unsafe.Pointer(v), uintptr(i)*4))
+		s += mem.Load64(p, uintptr((x&mask)>>(shift&31))<<6)
 	}
 	return s
 }

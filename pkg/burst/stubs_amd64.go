@@ -15,10 +15,10 @@ func prefetchLines(base uintptr, idx *uint32, n int)
 //go:noescape
 func prefetchShifted(base uintptr, v *uint32, n int, shift uint64)
 
-// prefetchPicked asks for the 64-byte lines base + 64*(v[pick[i]]&mask); n > 0.
+// prefetchPicked asks for the 64-byte lines base + 64*((v[pick[i]]&mask)>>shift); n > 0.
 //
 //go:noescape
-func prefetchPicked(base uintptr, v *uint32, mask uint32, pick *uint8, n int)
+func prefetchPicked(base uintptr, v *uint32, pick *uint8, n int, mask uint32, shift uint64)
 
 // prefetchPtrs asks for the lines at ptr[i] + off; n > 0.
 //

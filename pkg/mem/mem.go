@@ -133,6 +133,14 @@ func (r *Region) Size() int { return r.size }
 // Bytes is the whole region as a slice. Use it no longer after Unmap.
 func (r *Region) Bytes() []byte { return unsafe.Slice((*byte)(r.p), r.size) }
 
+// AdviseHuge asks for huge pages where the region is touched from now on: for
+// one that was mapped with SmallPages and turns out to be well used.
+func (r *Region) AdviseHuge() {
+	if r.mapped > 0 {
+		_ = unix.Madvise(unsafe.Slice((*byte)(r.p), r.mapped), unix.MADV_HUGEPAGE)
+	}
+}
+
 // Unmap gives the memory back, wiping it first when it was mapped as secret.
 // The caller guarantees that nothing refers to it any more; a later access
 // faults. A second Unmap does nothing.

@@ -126,6 +126,12 @@ func (w Window) ESN() bool { return w.conf&esnFlag != 0 }
 // Top is the highest number accepted so far, 0 if none.
 func (w Window) Top() uint64 { return w.area[wTop] }
 
+// Seen tells whether number seq, which must be inside the window, has been
+// accepted; for showing the window. A number outside it counts as not seen.
+func (w Window) Seen(seq uint64) bool {
+	return seq <= w.Top() && w.test(w.Top(), w.conf&sizeMask, seq) == Replayed
+}
+
 // Restore sets the right edge and takes every number up to it as seen: for an
 // association that is moved or comes back after a restart, whose exact window
 // is lost. No old packet is ever accepted twice; late ones are lost.

@@ -67,16 +67,18 @@ func prefetchShifted() {
 }
 
 func prefetchPicked() {
-	TEXT("prefetchPicked", NOSPLIT, "func(base uintptr, v *uint32, mask uint32, pick *uint8, n int)")
+	TEXT("prefetchPicked", NOSPLIT, "func(base uintptr, v *uint32, pick *uint8, n int, mask uint32, shift uint64)")
 	Pragma("noescape")
-	Doc("prefetchPicked asks for the 64-byte lines base + 64*(v[pick[i]]&mask); n > 0.")
-	base, v, mask := Load(Param("base"), GP64()), Load(Param("v"), GP64()), Load(Param("mask"), GP32())
-	pick, n := Load(Param("pick"), GP64()), Load(Param("n"), GP64())
+	Doc("prefetchPicked asks for the 64-byte lines base + 64*((v[pick[i]]&mask)>>shift); n > 0.")
+	base, v, pick := Load(Param("base"), GP64()), Load(Param("v"), GP64()), Load(Param("pick"), GP64())
+	n, mask := Load(Param("n"), GP64()), Load(Param("mask"), GP32())
+	Load(Param("shift"), RCX)
 	a := GP64()
 	Label("loop")
 	MOVBLZX(Mem{Base: pick}, a.As32())
 	MOVL(Mem{Base: v, Index: a, Scale: 4}, a.As32())
 	ANDL(mask, a.As32())
+	SHRL(CL, a.As32())
 	SHLQ(Imm(6), a)
 	PREFETCHT1(Mem{Base: base, Index: a, Scale: 1})
 	INCQ(pick)

@@ -1,0 +1,136 @@
+// Package cpu is the SAL's software engine: it does the work on the calling
+// core with the standard library's crypto/aes and crypto/cipher. It offers
+// sal.ModeCrypto with AES-GCM-16 (RFC 4106) and keys of 128, 192 and 256 bits,
+// with and without extended sequence numbers.
+//
+//	cpu.go      the engine: open, shared or alone, gone
+//	session.go  one application's groups and SAs
+//	record.go   what an SA is in memory, and how it is wiped
+//	queue.go    the packet path
+//
+// # Memory
+//
+// An SA is one record of 15 cache lines in mapped memory that is kept out of
+// core files: counters and salt in the first line, then the key schedule and
+// hash table of the standard library's AEAD, moved there out of the Go heap.
+// Ten thousand records are ten megabytes, more than the second-level cache, so
+// a queue asks for the lines of the jobs ahead while it works on one.
+//
+// # Secrets
+//
+// When an SA is deleted its record is wiped, as soon as no queue can be using
+// it. The copies that the standard library makes on the Go heap while it
+// expands the key are wiped by AddSA. What cannot be wiped from here: bytes
+// that the key expansion leaves on its stack and in registers. On platforms
+// whose AEAD holds pointers (none with an assembly AES-GCM that Go supports
+// except s390x and ppc64) it stays on the heap, and is only forgotten.
+package cpu
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+
+	xcpu "golang.org/x/sys/cpu"
+
+	"vrouter/pkg/sal"
+)
+
+const (
+	maxQueues = 64
+	depth     = 4 * sal.Burst
+	maxSAs    = maxChunks*chunkSAs - 1
+)
+
+// Engine implements sal.Device.
+type Engine struct {
+	name string
+
+	mu        sync.Mutex
+	sessions  map[*session]struct{}
+	exclusive bool
+	gone      bool
+}
+
+// New makes an engine with the name given.
+func New(name string) *Engine {
+	return &Engine{name: name, sessions: map[*session]struct{}{}}
+}
+
+// Info describes the engine.
+func (e *Engine) Info() sal.DeviceInfo {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return sal.DeviceInfo{
+		Name: e.name, Driver: "cpu", Kind: sal.Software, Version: sal.Version, ISA: isa(), NUMANode: -1,
+		Users: len(e.sessions), Shared: !e.exclusive && !e.gone, Ready: !e.gone,
+	}
+}
+
+// isa tells people whether AES-GCM runs on instructions made for it; without
+// them it is slow and not in constant time.
+func isa() string {
+	switch {
+	case xcpu.X86.HasAES && xcpu.X86.HasPCLMULQDQ:
+		return "AES-NI PCLMULQDQ"
+	case xcpu.ARM64.HasAES && xcpu.ARM64.HasPMULL:
+		return "ARMv8 AES PMULL"
+	}
+	return strings.ToLower(runtime.GOARCH) + " generic"
+}
+
+// Caps lists what the engine can do.
+func (e *Engine) Caps() sal.Caps {
+	return sal.Caps{
+		Modes:      []sal.Mode{sal.ModeCrypto},
+		Algorithms: []sal.AlgorithmCaps{{Algorithm: sal.AESGCM16, KeyBits: []int{128, 192, 256}, IVLen: ivLen, ICVLen: icvLen, Align: 4}},
+		ESN:        true,
+		Sync:       true,
+		MaxSAs:     maxSAs,
+		Queues:     maxQueues,
+		Groups:     true,
+		QueueDepth: depth,
+	}
+}
+
+// Open gives a session. SAs of different sessions do not know of each other.
+func (e *Engine) Open(app string, exclusive bool) (sal.Session, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.gone:
+		return nil, fmt.Errorf("engine %s: %w", e.name, sal.ErrGone)
+	case e.exclusive, exclusive && len(e.sessions) > 0:
+		return nil, fmt.Errorf("engine %s: %w", e.name, sal.ErrBusy)
+	}
+	s := newSession(e, app)
+	e.sessions[s] = struct{}{}
+	e.exclusive = exclusive
+	return s, nil
+}
+
+// Close ends the engine: sessions get EventGone, their jobs fail with
+// StatusDevice.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone {
+		return nil
+	}
+	e.gone = true
+	for s := range e.sessions {
+		s.lose()
+	}
+	return nil
+}
+
+// leave is called by a session that closes.
+func (e *Engine) leave(s *session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, in := e.sessions[s]; in {
+		delete(e.sessions, s)
+		e.exclusive = false
+	}
+}
