@@ -1,0 +1,214 @@
+package netconf
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vrouter/mgmt/netconf/frame"
+	"vrouter/mgmt/netconf/transport"
+	"vrouter/mgmt/txn"
+)
+
+// A session is one client's. One goroutine reads its requests, carries them
+// out one after the other, and writes the replies (RFC 6241 section 4.4).
+type session struct {
+	srv    *Server
+	id     uint32
+	peer   transport.Peer
+	log    *slog.Logger
+	stream io.ReadWriteCloser
+	r      *frame.Reader
+	w      *frame.Writer
+	base11 bool
+	since  time.Time
+
+	in  []byte // the request, used again
+	out []byte // the reply, used again
+
+	stats counters
+	over  chan struct{} // closed when the session has ended and let go of all it held
+
+	ctx    context.Context // of the operations; ends when the session is to be cut short
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	opened   bool // both hellos were good
+	busy     bool // an operation is under way
+	stopping bool
+	end      ending
+}
+
+// An ending is why a session ended. A session is dropped when neither
+// close-session nor kill-session ended it (RFC 6022 section 2.1.5).
+type ending struct {
+	reason  string // "" while the session lasts
+	dropped bool
+}
+
+// by is who acts, for the datastores.
+func (c *session) by() txn.Session { return txn.Session{ID: c.id, User: c.peer.User.Name} }
+
+// counters are those of RFC 6022 section 2.1.5.
+type counters struct {
+	inRPCs, inBadRPCs, outErrors, outNotifications atomic.Uint32
+}
+
+// keep is the largest buffer that stays with an idle session.
+const keep = 256 << 10
+
+// run is the life of a session.
+func (c *session) run() {
+	patience := time.AfterFunc(c.srv.limits.HelloTimeout, func() { c.cut("no hello in time", true) })
+	err := c.hello()
+	if !patience.Stop() || err != nil {
+		if err != nil {
+			c.cut(err.Error(), true)
+		}
+		return
+	}
+	c.mu.Lock()
+	c.opened = true
+	c.mu.Unlock()
+	c.srv.stats.sessions.Add(1)
+	c.log.Info("netconf: session open", "base11", c.base11)
+	for {
+		c.in, err = c.r.Next(c.in[:0])
+		if err != nil {
+			c.lost(err)
+			return
+		}
+		if !c.begin() {
+			return
+		}
+		c.serve(c.in)
+		if !c.finish() {
+			return
+		}
+	}
+}
+
+// lost ends the session after a failed read, with a last word where the
+// client may still hear it.
+func (c *session) lost(err error) {
+	var syntax *frame.SyntaxError
+	switch {
+	case errors.Is(err, io.EOF):
+		c.cut("closed by the client", true)
+	case errors.As(err, &syntax):
+		c.bad(&request{}, rpcErr("malformed-message", err.Error()))
+		c.cut(err.Error(), true)
+	case errors.Is(err, frame.ErrTooBig):
+		c.bad(&request{}, rpcErr("too-big", "the message exceeds the server's limit"))
+		c.cut(err.Error(), true)
+	default:
+		c.cut("lost: "+err.Error(), true)
+	}
+}
+
+// begin marks that an operation is under way; false when the session is to end.
+func (c *session) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = true
+	return !c.stopping
+}
+
+func (c *session) finish() bool {
+	if cap(c.in) > keep {
+		c.in = nil
+	}
+	if cap(c.out) > keep {
+		c.out = nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = false
+	return !c.stopping
+}
+
+// stop notes that the session is to end. The first reason counts.
+func (c *session) stop(reason string, dropped bool) (busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopping = true
+	if c.end.reason == "" {
+		c.end = ending{reason, dropped && c.opened}
+	}
+	return c.busy
+}
+
+// cut ends the session at once: the operation under way is cut short and the
+// stream closed. The goroutine of the session then leaves.
+func (c *session) cut(reason string, dropped bool) {
+	c.stop(reason, dropped)
+	c.cancel()
+	c.stream.Close()
+}
+
+// retire ends the session once the operation under way, if any, is answered.
+func (c *session) retire(reason string, dropped bool) {
+	if !c.stop(reason, dropped) {
+		c.stream.Close()
+	}
+}
+
+// serve answers one message.
+func (c *session) serve(msg []byte) {
+	req, badRPC, err := parse(c.srv.schema, msg)
+	if badRPC {
+		c.bad(req, err)
+		return
+	}
+	c.stats.inRPCs.Add(1)
+	c.srv.stats.inRPCs.Add(1)
+	c.open(req)
+	head := len(c.out)
+	name := "?"
+	if err == nil {
+		name = req.in.Op.Name
+		err = c.srv.dispatch(c.ctx, &call{session: c, in: req.in})
+	}
+	if err != nil {
+		errs := c.srv.asErrors(err)
+		c.log.Debug("netconf: rpc failed", "op", name, "tag", errs[0].Tag, "path", errs[0].Path)
+		c.out = c.srv.appendErrors(c.out[:head], errs, c.base11)
+		c.stats.outErrors.Add(1)
+		c.srv.stats.outErrors.Add(1)
+	} else {
+		c.log.Debug("netconf: rpc", "op", name)
+		if len(c.out) == head {
+			c.out = append(c.out, "<ok/>"...)
+		}
+	}
+	c.send()
+}
+
+// bad answers a message that is not a correct rpc.
+func (c *session) bad(req *request, err error) {
+	c.stats.inBadRPCs.Add(1)
+	c.srv.stats.inBadRPCs.Add(1)
+	c.stats.outErrors.Add(1)
+	c.srv.stats.outErrors.Add(1)
+	c.open(req)
+	c.out = c.srv.appendErrors(c.out, c.srv.asErrors(err), c.base11)
+	c.send()
+}
+
+func (c *session) open(req *request) {
+	c.out = append(c.out[:0], `<rpc-reply xmlns="`+nsBase+`"`...)
+	c.out = append(append(c.out, req.echo...), '>')
+}
+
+// send closes the reply and writes it.
+func (c *session) send() {
+	c.out = append(c.out, "</rpc-reply>"...)
+	c.w.Write(c.out)
+	if err := c.w.End(); err != nil {
+		c.cut("lost: "+err.Error(), true)
+	}
+}
