@@ -134,8 +134,12 @@ func (s *Schema) setDefaults(n *Node) {
 		if d.Kind != Leaf && d.Kind != LeafList {
 			continue
 		}
+		if d.IsKey() {
+			d.Default = nil // RFC 7950 section 7.8.2: of no meaning there
+			continue
+		}
 		ctx := d.defCtx
-		if d.Default == nil && d.Type.Default != "" && !d.Mandatory && d.Min == 0 && !d.IsKey() {
+		if d.Default == nil && d.Type.Default != "" && !d.Mandatory && d.Min == 0 {
 			d.Default, ctx = []string{d.Type.Default}, d.Type.defCtx
 		}
 		if len(d.Default) > 1 && d.Kind == Leaf {

@@ -153,6 +153,9 @@ func (t *Type) Parse(s string, ns Prefixes) (Value, error) {
 		}
 		return Value{}, fmt.Errorf("not an identity derived from %s", t.Bases[0].Text)
 	case InstanceIdentifier:
+		if !isInstanceID(s) {
+			return Value{}, fmt.Errorf("not an instance-identifier")
+		}
 		r, err := toModuleNames(s, ns)
 		return Value{r, t}, err
 	case Binary:
@@ -201,6 +204,45 @@ func (t *Type) checkString(s *string, size func(string) int) error {
 		*s = t.canon(*s)
 	}
 	return nil
+}
+
+// isInstanceID checks the shape of an instance-identifier (RFC 7950 section
+// 9.13): steps with prefixes, predicates in brackets.
+func isInstanceID(s string) bool {
+	i, steps := 0, 0
+	name := func() bool {
+		from := i
+		for i < len(s) && (nameStart(s[i]) || i > from && (s[i] == '-' || s[i] == '.' || s[i] >= '0' && s[i] <= '9')) {
+			i++
+		}
+		return i > from
+	}
+	for ; i < len(s); steps++ {
+		if s[i] != '/' {
+			return false
+		}
+		if i++; !name() || i == len(s) || s[i] != ':' {
+			return false
+		}
+		if i++; !name() {
+			return false
+		}
+		for i < len(s) && s[i] == '[' {
+			for quote := byte(0); i < len(s) && (quote != 0 || s[i] != ']'); i++ {
+				switch {
+				case s[i] == quote:
+					quote = 0
+				case quote == 0 && (s[i] == '\'' || s[i] == '"'):
+					quote = s[i]
+				}
+			}
+			if i == len(s) {
+				return false
+			}
+			i++
+		}
+	}
+	return steps > 0
 }
 
 func (i *Identity) derivedFromAll(bases []*Identity) bool {
