@@ -48,6 +48,7 @@ const (
 	IPBroadcast
 	IPLinkLocal
 	IPExtension
+	IPSourceRoute
 
 	// route
 	TTLExpired
@@ -94,6 +95,7 @@ const (
 	ESPNoRoom
 	ESPFragment
 	ESPDummy
+	ESPBadECN
 	ESPExpired
 	IPsecNoSA
 	IPsecPolicyDiscard
@@ -139,7 +141,8 @@ var Table = [N]Info{
 	IPMulticast:    {"ip-multicast", Normal, "IP multicast, which is not forwarded, for a group that the vRouter is not in."},
 	IPBroadcast:    {"ip-broadcast", Normal, "IPv4 broadcast, or a packet that came in a broadcast frame: not forwarded (RFC 1812 section 5.3.5)."},
 	IPLinkLocal:    {"ip-link-local", Normal, "Link-local address that would have left its link (RFC 4291 section 2.5.6)."},
-	IPExtension:    {"ip-extension", Attack, "IPv6 extension headers that are malformed or too many."},
+	IPExtension:    {"ip-extension", Attack, "IPv6 extension headers that are malformed, too many, or demand to be dropped."},
+	IPSourceRoute:  {"ip-source-route", Attack, "IPv4 source route option (RFC 7126 section 4.3)."},
 
 	TTLExpired:    {"ttl-expired", Normal, "TTL or hop limit used up."},
 	NoRoute:       {"no-route", Config, "No route to the destination."},
@@ -178,9 +181,10 @@ var Table = [N]Info{
 	ESPBadPad:           {"esp-bad-pad", Attack, "ESP padding is not what RFC 4303 prescribes."},
 	ESPBadNext:          {"esp-bad-next", Attack, "ESP next header is not an IP version the SA carries, or contradicts the inner packet."},
 	ESPSeqOverflow:      {"esp-seq-overflow", Config, "The SA has no sequence number left: it must be replaced."},
-	ESPSeqStale:         {"esp-seq-stale", Resource, "Sequence numbers could not be reserved on disk in time."},
+	ESPSeqStale:         {"esp-seq-stale", Resource, "The SA's sequence numbers were lost with the last boot: it must be replaced."},
 	ESPNoRoom:           {"esp-no-room", Resource, "No room in the buffer for the ESP headers or trailer."},
 	ESPFragment:         {"esp-fragment", Config, "Fragment of an ESP packet; the vRouter does not reassemble."},
+	ESPBadECN:           {"esp-bad-ecn", Attack, "Congestion mark outside, inner packet not ECN-capable (RFC 6040 section 4.2)."},
 	ESPDummy:            {"esp-dummy", Normal, "Dummy packet for traffic flow confidentiality (RFC 4303 section 2.6)."},
 	ESPExpired:          {"esp-expired", Config, "The SA's hard lifetime is over."},
 	IPsecNoSA:           {"ipsec-no-sa", Config, "Policy says protect, and no SA can do it."},

@@ -1,0 +1,191 @@
+package ipsec
+
+import (
+	"math/bits"
+	"unsafe"
+
+	"vrouter/pkg/mem"
+)
+
+// ESP in tunnel mode around an IP packet (RFC 4303 section 2, RFC 4106):
+//
+//	| outer IP | SPI | sequence | IV, 8 | inner IP … | pad | pad length | next header | ICV, 16 |
+//	                                    '------------ encrypted ---------------------'
+const (
+	espHeader  = 8 // SPI, sequence number
+	espIV      = 8 // explicit nonce: the 64-bit sequence number, never repeated under a key
+	espICV     = 16
+	espPrefix  = espHeader + espIV
+	espTrailer = 2
+	// espTail is the most that encapsulation adds behind a packet.
+	espTail   = 3 + espTrailer + espICV
+	nextIPv4  = 4
+	nextIPv6  = 41
+	nextDummy = 59 // RFC 4303 section 2.6
+	protoESP  = 50
+)
+
+// hdrOf is the address of a record's outer header.
+func hdrOf(r *record) unsafe.Pointer { return unsafe.Pointer(&r.hdr) }
+
+// innerMTU is the largest inner packet whose ESP packet fits into mtu.
+func innerMTU(mtu, outerHeader uint32) uint32 {
+	room := mtu - outerHeader - espPrefix - espICV
+	return room&^3 - espTrailer
+}
+
+// encap puts trailer, ESP header, IV and outer header around the inner packet
+// of n bytes at l3, in these steps:
+//
+//  1. trailer: padding 1, 2, 3, pad length, next header, to a multiple of 4
+//  2. SPI, low half of the sequence number, IV
+//  3. outer header from the record's template: length, DSCP and ECN of the
+//     inner packet (RFC 6040 normal mode), for IPv4 also identification, the
+//     inner packet's DF and the checksum
+//
+// It gives the outer header's address and the lengths of the packet and of the
+// text to encrypt. Head and tail room have been checked.
+func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer unsafe.Pointer, total, text uint32) {
+	next, tos, df := uint16(nextIPv4)<<8, uint32(mem.Load8(l3, 1)), uint32(mem.Load8(l3, 6))&0x40
+	if v6 {
+		next, df = nextIPv6<<8, 0x40
+		tos = bits.ReverseBytes32(mem.Load32(l3, 0)) >> 20 & 0xff
+	}
+	pad := (2 - n) & 3
+	mem.Store32(l3, uintptr(n), 0x00030201)
+	mem.Store16(l3, uintptr(n+pad), uint16(pad)|next)
+	text = n + pad + espTrailer
+
+	esp := unsafe.Add(l3, -espPrefix)
+	be := bits.ReverseBytes64(seq)
+	mem.Store32(esp, 0, r.spiBE)
+	mem.Store32(esp, 4, uint32(be>>32))
+	mem.Store64(esp, 8, be)
+
+	h := unsafe.Pointer(&r.hdr)
+	if r.flags&recV6 != 0 {
+		o := unsafe.Add(esp, -40)
+		total = 40 + espPrefix + text + espICV
+		payload := bits.ReverseBytes16(uint16(total - 40))
+		mem.Store32(o, 0, bits.ReverseBytes32(6<<28|tos<<20))
+		mem.Store32(o, 4, mem.Load32(h, 4)&^0xffff|uint32(payload))
+		mem.Store64(o, 8, mem.Load64(h, 8))
+		mem.Store64(o, 16, mem.Load64(h, 16))
+		mem.Store64(o, 24, mem.Load64(h, 24))
+		mem.Store64(o, 32, mem.Load64(h, 32))
+		return o, total, text
+	}
+	o := unsafe.Add(esp, -20)
+	total = 20 + espPrefix + text + espICV
+	// Words as they lie in memory: the sum does not care about byte order.
+	length := uint32(bits.ReverseBytes16(uint16(total)))
+	id := uint32(uint16(seq))
+	sum := r.sum + tos<<8 + length + id + df
+	sum = sum&0xffff + sum>>16
+	sum = sum&0xffff + sum>>16
+	mem.Store64(o, 0, mem.Load64(h, 0)|uint64(tos)<<8|uint64(length)<<16|uint64(id)<<32|uint64(df)<<48)
+	mem.Store64(o, 8, mem.Load64(h, 8)|uint64(^uint16(sum))<<16)
+	mem.Store32(o, 16, mem.Load32(h, 16))
+	return o, total, text
+}
+
+// Outcomes of decap.
+const (
+	decapOK = iota
+	decapShort
+	decapBadPad
+	decapBadNext
+	decapDummy
+	decapECN
+)
+
+// decap finds the inner packet in a text of n decrypted bytes (from behind the
+// IV to the next header byte), checks the trailer (RFC 4303 sections 2.4 and
+// 3.4.4.1: padding 1, 2, 3, … as we and everyone build it) and carries the
+// outer ECN mark inwards (RFC 6040 section 4.2). It gives the inner packet's
+// length; bytes behind it are traffic-flow padding (section 2.7).
+func decap(text unsafe.Pointer, n uint32, outerTOS uint8) (length uint32, v6 bool, res int) {
+	if n < espTrailer {
+		return 0, false, decapShort
+	}
+	pad := uint32(mem.Load8(text, uintptr(n-2)))
+	next := mem.Load8(text, uintptr(n-1))
+	if pad+espTrailer > n {
+		return 0, false, decapBadPad
+	}
+	end := n - espTrailer - pad
+	for i := uint32(0); i < pad; i++ {
+		if mem.Load8(text, uintptr(end+i)) != uint8(i+1) {
+			return 0, false, decapBadPad
+		}
+	}
+	switch next {
+	case nextIPv4:
+		if end < 20 || mem.Load8(text, 0)>>4 != 4 {
+			return 0, false, decapShort
+		}
+		length = uint32(bits.ReverseBytes16(mem.Load16(text, 2)))
+		if length < 20 || length > end {
+			return 0, false, decapShort
+		}
+		if outerTOS&3 != 0 && !ecnIn4(text, outerTOS&3) {
+			return 0, false, decapECN
+		}
+		return length, false, decapOK
+	case nextIPv6:
+		if end < 40 || mem.Load8(text, 0)>>4 != 6 {
+			return 0, true, decapShort
+		}
+		length = 40 + uint32(bits.ReverseBytes16(mem.Load16(text, 4)))
+		if length > end {
+			return 0, true, decapShort
+		}
+		if outerTOS&3 != 0 && !ecnIn6(text, outerTOS&3) {
+			return 0, true, decapECN
+		}
+		return length, true, decapOK
+	case nextDummy:
+		return 0, false, decapDummy
+	}
+	return 0, false, decapBadNext
+}
+
+// ecnNew is the inner ECN field after decapsulation (RFC 6040 figure 4), 4 for
+// a packet to drop: marked outside, not ECN-capable inside.
+var ecnNew = [4][4]uint8{ // [inner][outer]: 0 Not-ECT, 1 ECT(1), 2 ECT(0), 3 CE
+	0: {0, 0, 0, 4},
+	1: {1, 1, 1, 3},
+	2: {2, 1, 2, 3},
+	3: {3, 3, 3, 3},
+}
+
+func ecnIn4(ip unsafe.Pointer, outer uint8) bool {
+	old := mem.Load8(ip, 1)
+	e := ecnNew[old&3][outer]
+	if e == 4 {
+		return false
+	}
+	if e != old&3 {
+		// RFC 1624: HC' = ~(~HC + ~m + m'), the TOS being a word's low byte on
+		// the wire.
+		mem.Store8(ip, 1, old&^3|e)
+		hc := uint32(^bits.ReverseBytes16(mem.Load16(ip, 10)))
+		m := uint32(mem.Load8(ip, 0)) << 8
+		sum := hc + uint32(^uint16(m|uint32(old))) + (m | uint32(old&^3|e))
+		sum = sum&0xffff + sum>>16
+		sum = sum&0xffff + sum>>16
+		mem.Store16(ip, 10, bits.ReverseBytes16(^uint16(sum)))
+	}
+	return true
+}
+
+func ecnIn6(ip unsafe.Pointer, outer uint8) bool {
+	b := mem.Load8(ip, 1) // low nibble of the version word: ECN in its bits 5, 4
+	old := b >> 4 & 3
+	e := ecnNew[old][outer]
+	if e == 4 {
+		return false
+	}
+	mem.Store8(ip, 1, b&^0x30|e<<4)
+	return true
+}

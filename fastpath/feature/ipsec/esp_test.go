@@ -1,0 +1,163 @@
+package ipsec
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"testing"
+	"unsafe"
+
+	"vrouter/pkg/sal"
+)
+
+func sumOf(b []byte) uint16 {
+	var s uint32
+	for i := 0; i < len(b); i += 2 {
+		s += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	for s>>16 != 0 {
+		s = s&0xffff + s>>16
+	}
+	return uint16(s)
+}
+
+// inner builds an IP packet of n bytes.
+func inner(v6 bool, n int, tos byte, df bool) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	if v6 {
+		binary.BigEndian.PutUint32(b, 6<<28|uint32(tos)<<20)
+		binary.BigEndian.PutUint16(b[4:], uint16(n-40))
+		b[6], b[7] = 17, 64
+		return b
+	}
+	b[0], b[1], b[8], b[9] = 0x45, tos, 64, 17
+	binary.BigEndian.PutUint16(b[2:], uint16(n))
+	b[6], b[7] = 0, 0
+	if df {
+		b[6] = 0x40
+	}
+	b[10], b[11] = 0, 0
+	binary.BigEndian.PutUint16(b[10:], ^sumOf(b[:20]))
+	return b
+}
+
+func recordOf(v6 bool) *record {
+	s := &sa{SA: SA{SPI: 0x01020304, Direction: sal.Outbound, Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("198.51.100.2")}, engine: &engine{}}
+	if v6 {
+		s.Local, s.Remote = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:ffff::2")
+	}
+	r := &record{}
+	r.fill(s)
+	return r
+}
+
+func TestEncapDecap(t *testing.T) {
+	for _, in6 := range []bool{false, true} {
+		for _, out6 := range []bool{false, true} {
+			for n := 40; n < 1440; n++ {
+				tos := byte(n)
+				want := inner(in6, n, tos, n%2 == 0)
+				buf := make([]byte, 2048)
+				copy(buf[128:], want)
+				r := recordOf(out6)
+				seq := uint64(0x1_0000_0000) + uint64(n)*77
+				o, total, text := r.encap(unsafe.Pointer(&buf[128]), uint32(n), in6, seq)
+				out := unsafe.Slice((*byte)(o), total)
+				hl := int(r.hdrLen)
+				if !out6 {
+					df := n%2 == 0 || in6
+					if out[0] != 0x45 || out[1] != tos || int(binary.BigEndian.Uint16(out[2:])) != int(total) || out[9] != 50 ||
+						sumOf(out[:20]) != 0xffff || (out[6] == 0x40) != df || !bytes.Equal(out[12:20], []byte{192, 0, 2, 1, 198, 51, 100, 2}) {
+						t.Fatalf("outer IPv4 header of %d bytes: % x", n, out[:20])
+					}
+				} else if w := binary.BigEndian.Uint32(out); w != 6<<28|uint32(tos)<<20 || int(binary.BigEndian.Uint16(out[4:])) != int(total)-40 || out[6] != 50 || out[7] != 64 ||
+					!bytes.Equal(out[8:24], netip.MustParseAddr("2001:db8::1").AsSlice()) || !bytes.Equal(out[24:40], netip.MustParseAddr("2001:db8:ffff::2").AsSlice()) {
+					t.Fatalf("outer IPv6 header of %d bytes: % x", n, out[:40])
+				}
+				if e := out[hl:]; binary.BigEndian.Uint32(e) != 0x01020304 || binary.BigEndian.Uint32(e[4:]) != uint32(seq) || binary.BigEndian.Uint64(e[8:]) != seq {
+					t.Fatalf("ESP header: % x", e[:16])
+				}
+				if int(total) != hl+espPrefix+int(text)+espICV || text%4 != 0 {
+					t.Fatalf("lengths: total %d text %d", total, text)
+				}
+				if m := innerMTU(total, r.hdrLen); int(m) < n || int(m) > n+3 {
+					t.Fatalf("inner MTU of a path of %d is %d, a packet of %d fits", total, m, n)
+				}
+				got, v6, res := decap(unsafe.Pointer(&buf[128]), text, 0)
+				if res != decapOK || int(got) != n || v6 != in6 || !bytes.Equal(buf[128:128+n], want) {
+					t.Fatalf("decap of %d: %d %v %d", n, got, v6, res)
+				}
+			}
+		}
+	}
+}
+
+func TestDecapRefuses(t *testing.T) {
+	good := func() []byte {
+		b := append(inner(false, 30, 0, false), 1, 2, 2, nextIPv4)
+		return b
+	}
+	for _, c := range []struct {
+		name string
+		edit func(b []byte) []byte
+		want int
+	}{
+		{"good", func(b []byte) []byte { return b }, decapOK},
+		{"empty", func(b []byte) []byte { return b[:1] }, decapShort},
+		{"pad longer than the text", func(b []byte) []byte { b[32] = 250; return b }, decapBadPad},
+		{"wrong pad bytes", func(b []byte) []byte { b[30] = 7; return b }, decapBadPad},
+		{"next header TCP", func(b []byte) []byte { b[33] = 6; return b }, decapBadNext},
+		{"dummy", func(b []byte) []byte { b[33] = nextDummy; return b }, decapDummy},
+		{"IPv6 said, IPv4 inside", func(b []byte) []byte { b[33] = nextIPv6; return b }, decapShort},
+		{"inner length beyond the text", func(b []byte) []byte { b[3] = 31; return b }, decapShort},
+		{"inner length below a header", func(b []byte) []byte { b[3] = 19; return b }, decapShort},
+		{"traffic-flow padding", func(b []byte) []byte { b[3] = 25; return b }, decapOK},
+	} {
+		b := c.edit(good())
+		if _, _, res := decap(unsafe.Pointer(&b[0]), uint32(len(b)), 0); res != c.want {
+			t.Errorf("%s: %d, want %d", c.name, res, c.want)
+		}
+	}
+}
+
+// RFC 6040 figure 4.
+func TestECN(t *testing.T) {
+	const notECT, ect1, ect0, ce, gone = 0, 1, 2, 3, 4
+	want := [4][4]int{
+		notECT: {notECT, notECT, notECT, gone},
+		ect1:   {ect1, ect1, ect1, ce},
+		ect0:   {ect0, ect1, ect0, ce},
+		ce:     {ce, ce, ce, ce},
+	}
+	for in := range 4 {
+		for out := range 4 {
+			for _, v6 := range []bool{false, true} {
+				b := append(inner(v6, 42, byte(0xb8|in), false), 1, 2, 2, nextIPv4)
+				if v6 {
+					b[len(b)-1] = nextIPv6
+				}
+				_, _, res := decap(unsafe.Pointer(&b[0]), uint32(len(b)), uint8(0x44|out))
+				name := fmt.Sprintf("inner %d outer %d v6 %v", in, out, v6)
+				if want[in][out] == gone {
+					if res != decapECN {
+						t.Errorf("%s: %d, want a drop", name, res)
+					}
+					continue
+				}
+				tos := b[1]
+				if v6 {
+					tos = byte(binary.BigEndian.Uint32(b) >> 20)
+				} else if sumOf(b[:20]) != 0xffff {
+					t.Errorf("%s: checksum", name)
+				}
+				if res != decapOK || int(tos) != 0xb8|want[in][out] {
+					t.Errorf("%s: %d, TOS %#x", name, res, tos)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package ipsec
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"vrouter/pkg/sal"
+)
+
+// randomPrefix draws from few values, so that entries overlap.
+func randomPrefix(r *rand.Rand, v6 bool) netip.Prefix {
+	var a netip.Addr
+	if v6 {
+		a = netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(r.IntN(2)), byte(r.IntN(2)), 0, 0, byte(r.IntN(2)), 15: byte(r.IntN(4))})
+		return netip.PrefixFrom(a, []int{0, 32, 40, 48, 64, 96, 128}[r.IntN(7)]).Masked()
+	}
+	a = netip.AddrFrom4([4]byte{10, byte(r.IntN(2)), byte(r.IntN(2)), byte(r.IntN(4))})
+	return netip.PrefixFrom(a, []int{0, 8, 16, 24, 30, 32}[r.IntN(6)]).Masked()
+}
+
+func randomRanges(r *rand.Rand) (l []PortRange) {
+	for range r.IntN(3) {
+		a := uint16(r.IntN(8))
+		l = append(l, PortRange{a, a + uint16(r.IntN(4))})
+	}
+	return l
+}
+
+// naiveMatch is RFC 4301's own wording: go through the entries in order.
+func naiveMatch(all []*policy, d sal.Direction, local, remote netip.Addr, p *packet) *policy {
+	for _, q := range all {
+		s := &q.Selector
+		if q.Direction != d || !s.Local.Contains(local) || !s.Remote.Contains(remote) || s.Proto >= 0 && s.Proto != int16(p.proto) {
+			continue
+		}
+		if len(s.LocalPorts)+len(s.RemotePorts) > 0 {
+			if p.noPorts {
+				if q.Action == Bypass {
+					continue
+				}
+				return q
+			}
+			in := func(l []PortRange, x uint16) bool {
+				return len(l) == 0 || slices.ContainsFunc(l, func(r PortRange) bool { return r.First <= x && x <= r.Last })
+			}
+			if !in(s.LocalPorts, p.lport) || !in(s.RemotePorts, p.rport) {
+				continue
+			}
+		}
+		return q
+	}
+	return nil
+}
+
+func TestSPDAgainstNaiveTwin(t *testing.T) {
+	for seed := uint64(0); seed < 40; seed++ {
+		r := rand.New(rand.NewPCG(seed, 1))
+		s := &spd{seed: r.Uint64()}
+		var all []*policy
+		hits := 0
+		for step := range 120 {
+			if len(all) > 0 && r.IntN(4) == 0 {
+				i := r.IntN(len(all))
+				s = s.with(all[i], false)
+				all = slices.Delete(all, i, i+1)
+			} else {
+				v6 := r.IntN(2) == 0
+				q := &policy{Policy: Policy{Name: fmt.Sprint(step), Direction: sal.Direction(r.IntN(2)), Order: r.Uint64(), Action: Action(r.IntN(3)),
+					Selector: Selector{Local: randomPrefix(r, v6), Remote: randomPrefix(r, v6), Proto: int16(r.IntN(4)) - 1, LocalPorts: randomRanges(r), RemotePorts: randomRanges(r)}}}
+				var err error
+				if q.sel, err = compileSelector(&q.Selector); err != nil {
+					t.Fatal(err)
+				}
+				old := s
+				n := old.n
+				s = s.with(q, true)
+				if old.n != n || s.n != n+1 {
+					t.Fatalf("a change must leave the published database alone")
+				}
+				all = append(all, q)
+				slices.SortFunc(all, func(a, b *policy) int {
+					if a.Order < b.Order {
+						return -1
+					}
+					return 1
+				})
+			}
+			for range 20 {
+				v6 := r.IntN(2) == 0
+				l, m := randomPrefix(r, v6).Addr(), randomPrefix(r, v6).Addr()
+				p := packet{local: addrOf(l), remote: addrOf(m), lport: uint16(r.IntN(10)), rport: uint16(r.IntN(10)), proto: uint8(r.IntN(3)), v6: v6, noPorts: r.IntN(5) == 0}
+				d := sal.Direction(r.IntN(2))
+				got, want := s.match(d, &p), naiveMatch(all, d, l, m, &p)
+				if got != want {
+					t.Fatalf("seed %d step %d: %v → %v %+v: got %v, want %v", seed, step, l, m, p, got, want)
+				}
+				if want != nil {
+					hits++
+				}
+			}
+		}
+		if hits == 0 {
+			t.Fatal("no packet matched anything: the test proves nothing")
+		}
+	}
+}
+
+func TestSelectorRefuses(t *testing.T) {
+	p := netip.MustParsePrefix
+	for name, s := range map[string]Selector{
+		"no prefix":      {Local: p("10.0.0.0/8"), Proto: -1},
+		"mixed families": {Local: p("10.0.0.0/8"), Remote: p("2001:db8::/32"), Proto: -1},
+		"host bits":      {Local: p("10.0.0.1/8"), Remote: p("10.0.0.0/8"), Proto: -1},
+		"protocol":       {Local: p("10.0.0.0/8"), Remote: p("10.0.0.0/8"), Proto: 256},
+		"empty range":    {Local: p("10.0.0.0/8"), Remote: p("10.0.0.0/8"), Proto: 6, LocalPorts: []PortRange{{2, 1}}},
+	} {
+		if _, err := compileSelector(&s); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func BenchmarkSPDMatch(b *testing.B) {
+	s := &spd{seed: 1}
+	for i := range 10000 {
+		q := &policy{Policy: Policy{Order: uint64(i), Selector: Selector{Local: netip.MustParsePrefix("10.0.0.0/16"),
+			Remote: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(i >> 8), byte(i), 0}), 24), Proto: -1}}}
+		q.sel, _ = compileSelector(&q.Selector)
+		s = s.with(q, true)
+	}
+	p := packet{local: addrOf(netip.MustParseAddr("10.0.0.1"))}
+	b.ReportAllocs()
+	i := uint64(0)
+	for b.Loop() {
+		p.remote.hi = (172<<24 | i*7919%10000<<8) << 32
+		i++
+		if s.match(0, &p) == nil {
+			b.Fatal("no match")
+		}
+	}
+}
