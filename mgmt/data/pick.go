@@ -46,16 +46,22 @@ func (p *Picker) Add(at *Path) {
 	n := src.Child(at.Schema)
 	if l, ok := n.(*List); ok && at.Entry {
 		if e := l.Get(at.Key); e != nil {
-			p.list(dst, l).put(p.id, at.Key, e)
+			p.list(dst, l.S).put(p.id, at.Key, e)
 		}
 	} else if n != nil {
 		dst.put(n)
 	}
 }
 
-// AddImplied picks a leaf that is not there for the default in use.
+// AddImplied picks a leaf or leaf-list entry that is not there for the default
+// in use.
 func (p *Picker) AddImplied(at *Path, v yang.Value) {
-	if src, dst := p.open(at.Up); dst != nil && src != dst {
+	src, dst := p.open(at.Up)
+	switch {
+	case dst == nil || src == dst:
+	case at.Schema.Kind == yang.LeafList:
+		p.list(dst, at.Schema).put(p.id, v.Text, &Implied{at.Schema, v})
+	default:
 		dst.put(&Implied{at.Schema, v})
 	}
 }
@@ -93,7 +99,7 @@ func (p *Picker) open(at *Path) (src, dst *Container) {
 		return src, dst
 	}
 	dst.kids = append(dst.kids, src.kids[:len(at.Schema.Keys)]...)
-	p.list(into, up.List(at.Schema)).put(p.id, at.Key, dst)
+	p.list(into, at.Schema).put(p.id, at.Key, dst)
 	return src, dst
 }
 
@@ -105,13 +111,13 @@ func childAt(c *Container, at *Path) *Container {
 	return e
 }
 
-// list gives the list of a picked container that takes entries of l.
-func (p *Picker) list(c *Container, l *List) *List {
-	if d := c.List(l.S); d != nil {
+// list gives the list of a picked container that takes entries of s.
+func (p *Picker) list(c *Container, s *yang.Node) *List {
+	if d := c.List(s); d != nil {
 		return d
 	}
-	d := &List{S: l.S, edit: p.id}
-	if l.order != nil {
+	d := &List{S: s, edit: p.id}
+	if s.UserOrder {
 		d.order = &order{}
 	}
 	c.put(d)

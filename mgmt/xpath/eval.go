@@ -1,0 +1,259 @@
+package xpath
+
+import (
+	"errors"
+	"regexp"
+	"slices"
+
+	"vrouter/mgmt/data"
+	"vrouter/mgmt/yang"
+)
+
+// ErrSteps tells that an evaluation was stopped because it looked at too many
+// nodes. For a client's filter the error-tag is resource-denied or too-big.
+var ErrSteps = errors.New("XPath: the evaluation takes too many steps")
+
+// DefaultSteps bounds the nodes that one evaluation may look at: a few seconds
+// of work.
+const DefaultSteps = 20_000_000
+
+// An Eval evaluates expressions on one tree. It is for one goroutine and for a
+// short time: it keeps memory for reuse.
+type Eval struct {
+	// Steps bounds each evaluation; New sets DefaultSteps.
+	Steps int
+	// Count is the number of evaluations so far, those of conditions of
+	// defaults on the way not counted.
+	Count int
+
+	eng     *Engine
+	root    *Instance
+	current *Instance
+	left    int
+	hides   []hide
+	slab    slab
+
+	patterns map[string]*regexp.Regexp // of re-match()
+}
+
+// hide is a condition under evaluation: below parent the nodes it covers are
+// not there, or one node counts as empty.
+type hide struct {
+	parent *Instance
+	nodes  []*yang.Node
+	dummy  *Instance
+}
+
+// On begins evaluations on a tree.
+func (g *Engine) On(root *data.Container) *Eval {
+	return &Eval{Steps: DefaultSteps, eng: g, root: &Instance{Schema: root.S, Node: root}}
+}
+
+// slab hands out instances that are given back all at once.
+type slab struct {
+	chunks [][]Instance
+	n      int // used
+}
+
+const chunk = 64
+
+func (s *slab) get() *Instance {
+	c, i := s.n/chunk, s.n%chunk
+	if c == len(s.chunks) {
+		s.chunks = append(s.chunks, make([]Instance, chunk))
+	}
+	s.n++
+	return &s.chunks[c][i]
+}
+
+func (e *Eval) make(up *Instance, s *yang.Node, n data.Node, key string) *Instance {
+	i := e.slab.get()
+	*i = Instance{Up: up, Schema: s, Node: n, Key: key}
+	return i
+}
+
+// spend counts work; false means that the evaluation is over.
+func (e *Eval) spend(n int) bool {
+	e.left -= n + 1
+	return e.left >= 0
+}
+
+// run evaluates with at as the context node and as current().
+func (e *Eval) run(x *Expr, at *Instance, f func(cx)) error {
+	if at.Schema != x.At {
+		return bad(x.Text, -1, "evaluated at %s, compiled for %s", Name(at.Schema), Name(x.At))
+	}
+	e.Count++
+	e.left = e.Steps
+	mark, old := e.slab.n, e.current
+	e.current = at
+	f(cx{at, 1, 1})
+	e.slab.n, e.current = mark, old
+	if e.left < 0 {
+		return ErrSteps
+	}
+	return nil
+}
+
+// Bool evaluates as boolean() would, with at as the context node.
+func (e *Eval) Bool(x *Expr, at *Instance) (r bool, err error) {
+	err = e.run(x, at, func(c cx) { r = e.boolean(x.root, c) })
+	return r, err
+}
+
+// String evaluates as string() would.
+func (e *Eval) String(x *Expr, at *Instance) (r string, err error) {
+	err = e.run(x, at, func(c cx) { r = e.string(x.root, c) })
+	return r, err
+}
+
+// Number evaluates as number() would.
+func (e *Eval) Number(x *Expr, at *Instance) (r float64, err error) {
+	err = e.run(x, at, func(c cx) { r = e.number(x.root, c) })
+	return r, err
+}
+
+// Each visits the nodes of a node set in document order until f says false.
+// The instances are valid only during the call of f.
+func (e *Eval) Each(x *Expr, at *Instance, f func(*Instance) bool) error {
+	if !x.Nodes() {
+		return bad(x.Text, -1, "the result is not a node set")
+	}
+	return e.run(x, at, func(c cx) {
+		for _, n := range e.nodes(x.root, c) {
+			if e.left < 0 || !f(n) {
+				return
+			}
+		}
+	})
+}
+
+// Matches tells whether a node of the set satisfies f. It visits nodes in any
+// order and more than once, and is therefore faster than Each.
+func (e *Eval) Matches(x *Expr, at *Instance, f func(*Instance) bool) (found bool, err error) {
+	if !x.Nodes() {
+		return false, bad(x.Text, -1, "the result is not a node set")
+	}
+	err = e.run(x, at, func(c cx) {
+		x.root.(setX).each(e, c, func(n *Instance) bool {
+			found = found || f(n)
+			return !found
+		})
+	})
+	return found, err
+}
+
+// Root gives the root of the tree.
+func (e *Eval) Root() *Instance { return e.root }
+
+// At finds an instance of the accessible tree, nil when it is not there.
+func (e *Eval) At(p *data.Path) *Instance {
+	e.left = e.Steps
+	return e.at(p)
+}
+
+func (e *Eval) at(p *data.Path) (found *Instance) {
+	if p == nil {
+		return e.root
+	}
+	if up := e.at(p.Up); up != nil {
+		e.child(up, p.Schema, p.Key, func(i *Instance) bool {
+			found = i
+			return false
+		})
+	}
+	return found
+}
+
+// Child finds a child; key is that of a list entry or the value of a leaf-list
+// entry. It is nil when there is none.
+func (e *Eval) Child(up *Instance, s *yang.Node, key string) (found *Instance) {
+	e.left = e.Steps
+	e.child(up, s, key, func(i *Instance) bool {
+		found = i
+		return false
+	})
+	return found
+}
+
+// Kids visits the instances of one child schema node below up.
+func (e *Eval) Kids(up *Instance, s *yang.Node, f func(*Instance) bool) {
+	e.left = e.Steps
+	e.kids(up, s, f)
+}
+
+// Free gives back the memory of all instances made so far; none may be used
+// any more, except the root.
+func (e *Eval) Free() { e.slab.n = 0 }
+
+// nodes gives a node set without duplicates in document order.
+func (e *Eval) nodes(x expr, c cx) []*Instance {
+	var out []*Instance
+	x.(setX).each(e, c, func(n *Instance) bool {
+		out = append(out, n)
+		return true
+	})
+	if p, ok := x.(*path); ok && p.ordered || len(out) < 2 || e.left < 0 {
+		return out
+	}
+	e.spend(len(out))
+	slices.SortStableFunc(out, order)
+	return slices.CompactFunc(out, func(a, b *Instance) bool { return order(a, b) == 0 })
+}
+
+// first gives the first node in document order, nil for the empty set.
+func (e *Eval) first(x expr, c cx) *Instance {
+	if p, ok := x.(*path); !ok || !p.ordered {
+		if n := e.nodes(x, c); len(n) > 0 {
+			return n[0]
+		}
+		return nil
+	}
+	var r *Instance
+	x.(setX).each(e, c, func(n *Instance) bool {
+		r = n
+		return false
+	})
+	return r
+}
+
+func (e *Eval) boolean(x expr, c cx) bool {
+	switch x.kind() {
+	case kBool:
+		return x.(boolX).bool(e, c)
+	case kNumber:
+		n := x.(numX).num(e, c)
+		return n != 0 && n == n
+	case kString:
+		return x.(strX).str(e, c) != ""
+	}
+	return !x.(setX).each(e, c, func(*Instance) bool { return false })
+}
+
+func (e *Eval) number(x expr, c cx) float64 {
+	switch x.kind() {
+	case kBool:
+		return truth(x.(boolX).bool(e, c))
+	case kNumber:
+		return x.(numX).num(e, c)
+	}
+	return toNumber(e.string(x, c))
+}
+
+func (e *Eval) string(x expr, c cx) string {
+	switch x.kind() {
+	case kBool:
+		if x.(boolX).bool(e, c) {
+			return "true"
+		}
+		return "false"
+	case kNumber:
+		return fromNumber(x.(numX).num(e, c))
+	case kString:
+		return x.(strX).str(e, c)
+	}
+	if n := e.first(x, c); n != nil {
+		return e.text(n)
+	}
+	return ""
+}
