@@ -1,4 +1,4 @@
-package mgmt
+package codec_test
 
 import (
 	"errors"
