@@ -53,7 +53,8 @@ var (
 
 // Options sizes a table.
 type Options struct {
-	// Routes is how many routes the table is made for, 0 for a million. It sets
+	// Routes is how many routes the table is made for, 0 for a million (65536
+	// under the race detector). It sets
 	// how much address space is reserved; memory is used as routes come.
 	Routes int
 }

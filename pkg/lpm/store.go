@@ -1,39 +1,62 @@
 package lpm
 
-import "sync"
+import (
+	"math/bits"
+	"sync"
+
+	"vrouter/pkg/mem"
+)
 
 // store hands out lines and arrays of runs. It has a lock of its own, because
 // what is freed comes back on the goroutine that polls the Grace, perhaps
 // while a change is under way.
 //
-// Arrays have a size in units of eight words. A freed array is kept for one of
-// its size; when none of a size is left, the rest of the table is used, and
-// only then is a larger one cut. Arrays are never joined again.
+// Arrays are blocks of 8, 16, … 256 words and a binary buddy system: a block
+// is halved when none of a size is left, and joined with its other half when
+// both are free. So a burst of changes that leaves much waiting for the
+// workers does not spoil the memory for other sizes.
 type store struct {
-	mu       sync.Mutex
-	closed   bool
-	nextLine uint32
+	mu     sync.Mutex
+	closed bool
+
+	nextLine uint32 // lines from here on were never handed out
 	maxLine  uint32
 	freeL    []uint32
-	nextEnt  uint32
-	maxEnt   uint32
-	freeE    [maxUnits + 1][]uint32
+
+	words   []uint32             // the arrays; a free block holds its list's links in words 0 (next) and 1 (previous)
+	state   mem.Table[uint8]     // for each unit: 1+order where a free block begins, else 0
+	nextEnt uint32               // words from here on were never handed out
+	head    [maxOrder + 1]uint32 // the free blocks of each order; 0 ends a list
+	count   [maxOrder + 1]int
 }
 
 const (
-	unit     = 8          // words
-	maxUnits = 256 / unit // the array of a node with 256 runs
+	unit     = 8 // words of the smallest block
+	maxOrder = 5 // 8 << 5: the array of a node with 256 runs
+	maxBlock = unit << maxOrder
 
-	// What one change can need at most: thirteen levels for each of five routes
-	// when a tail bursts, with short arrays, and two full nodes made anew.
+	// What one change can need at most: when a tail bursts, thirteen levels for
+	// each of five routes, with at most eleven runs each; and a few full nodes
+	// made anew.
 	reserveLines = 96
-	reserveEnts  = 96*2*unit + 2*256
+	reserveEnts  = 96*2*unit + 4*maxBlock
 )
 
-func (a *store) init(lines, ents int) {
-	// Line 0 and word 0 are never given: they stand for none.
+func (a *store) init(lines int, words []uint32) (err error) {
+	// Line 0 and the first block are never given: they stand for none.
 	a.nextLine, a.maxLine = 1, uint32(lines)
-	a.nextEnt, a.maxEnt = unit, uint32(ents)
+	a.words, a.nextEnt = words, maxBlock
+	a.state, err = mem.NewTable[uint8](len(words)/unit, mem.Options{SmallPages: true})
+	return err
+}
+
+// close ends the store; what is reclaimed later is ignored.
+func (a *store) close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	a.words = nil
+	return a.state.Unmap()
 }
 
 // room says whether n changes can certainly be carried out.
@@ -41,7 +64,7 @@ func (a *store) room(n int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return int(a.maxLine-a.nextLine)+len(a.freeL) >= n*reserveLines &&
-		int(a.maxEnt-a.nextEnt)+256*len(a.freeE[maxUnits]) >= n*reserveEnts+256
+		len(a.words)-int(a.nextEnt)+maxBlock*a.count[maxOrder] >= n*reserveEnts
 }
 
 func (a *store) line() uint32 {
@@ -62,43 +85,81 @@ func (a *store) line() uint32 {
 // freeLine takes back a line; the caller holds the lock.
 func (a *store) freeLine(i uint32) { a.freeL = append(a.freeL, i) }
 
-func units(n int) int { return (n + unit - 1) / unit }
+// order is the size of the block for n words.
+func order(n int) int { return bits.Len(uint(n-1) / unit) }
 
-// run is where an array of n words begins.
+// run is where an array of n words, at most 256, begins.
 func (a *store) run(n int) uint32 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	u := units(n)
-	if k := len(a.freeE[u]); k > 0 {
-		i := a.freeE[u][k-1]
-		a.freeE[u] = a.freeE[u][:k-1]
-		return i
+	want := order(n)
+	k := want
+	for k <= maxOrder && a.head[k] == 0 {
+		k++
 	}
-	if a.maxEnt-a.nextEnt >= uint32(u*unit) {
-		a.nextEnt += uint32(u * unit)
-		return a.nextEnt - uint32(u*unit)
-	}
-	for v := u + 1; v <= maxUnits; v++ {
-		if k := len(a.freeE[v]); k > 0 {
-			i := a.freeE[v][k-1]
-			a.freeE[v] = a.freeE[v][:k-1]
-			a.freeE[v-u] = append(a.freeE[v-u], i+uint32(u*unit))
-			return i
+	var b uint32
+	if k <= maxOrder {
+		b = a.head[k]
+		a.unlink(b, k)
+	} else {
+		if int(a.nextEnt)+maxBlock > len(a.words) {
+			panic("lpm: out of runs in spite of the reserve")
 		}
+		b, k = a.nextEnt, maxOrder
+		a.nextEnt += maxBlock
 	}
-	panic("lpm: out of runs in spite of the reserve")
+	for ; k > want; k-- {
+		a.link(b+unit<<(k-1), k-1)
+	}
+	return b
 }
 
 // freeRun takes back an array of n words; the caller holds the lock.
-func (a *store) freeRun(i uint32, n int) { a.freeE[units(n)] = append(a.freeE[units(n)], i) }
+func (a *store) freeRun(b uint32, n int) {
+	k := order(n)
+	for ; k < maxOrder; k++ {
+		other := b ^ unit<<k
+		if *a.state.At(other / unit) != uint8(k+1) {
+			break
+		}
+		a.unlink(other, k)
+		b &= other
+	}
+	a.link(b, k)
+}
 
-// used is the number of lines and of run words that were ever handed out, and
-// how many of them lie free.
+func (a *store) link(b uint32, k int) {
+	next := a.head[k]
+	a.words[b], a.words[b+1] = next, 0
+	if next != 0 {
+		a.words[next+1] = b
+	}
+	a.head[k] = b
+	a.count[k]++
+	*a.state.At(b / unit) = uint8(k + 1)
+}
+
+func (a *store) unlink(b uint32, k int) {
+	next, prev := a.words[b], a.words[b+1]
+	if prev != 0 {
+		a.words[prev] = next
+	} else {
+		a.head[k] = next
+	}
+	if next != 0 {
+		a.words[next+1] = prev
+	}
+	a.count[k]--
+	*a.state.At(b / unit) = 0
+}
+
+// used is the number of lines and of words that were ever handed out, and how
+// many of them lie free.
 func (a *store) used() (lines, freeLines, ents, freeEnts int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for u, l := range a.freeE {
-		freeEnts += u * unit * len(l)
+	for k, n := range a.count {
+		freeEnts += n * unit << k
 	}
-	return int(a.nextLine) - 1, len(a.freeL), int(a.nextEnt) - unit, freeEnts
+	return int(a.nextLine) - 1, len(a.freeL), int(a.nextEnt) - maxBlock, freeEnts
 }

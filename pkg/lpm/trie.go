@@ -114,7 +114,7 @@ const manyRoutes = 4096
 
 func (t *trie) init(g *mem.Grace, o Options, v6 bool) error {
 	if o.Routes <= 0 {
-		o.Routes = 1 << 20
+		o.Routes = defaultRoutes
 	}
 	t.g, t.v6 = g, v6
 	perRoute := 2 // lines reserved for each route; those of a change wait to be freed
@@ -122,13 +122,15 @@ func (t *trie) init(g *mem.Grace, o Options, v6 bool) error {
 		perRoute = 16 // a lonely route of 128 bits needs up to 13
 	}
 	nLines := min(perRoute*o.Routes+8*reserveLines, 1<<28)
-	nEnts := min(16*o.Routes+8*reserveEnts, 1<<30)
+	nEnts := min(32*o.Routes+8*reserveEnts, 1<<30) &^ (maxBlock - 1)
 	var err error
 	small := mem.Options{SmallPages: true}
 	if t.tRoot, err = mem.NewTable[uint32](1<<rootBits, small); err == nil {
 		if t.tLines, err = mem.NewTable[node](nLines, small); err == nil {
 			if t.tEnts, err = mem.NewTable[uint32](nEnts, small); err == nil {
-				t.tCount, err = mem.NewTable[uint32](nLines, small)
+				if t.tCount, err = mem.NewTable[uint32](nLines, small); err == nil {
+					err = t.store.init(nLines, t.tEnts.Slice())
+				}
 			}
 		}
 	}
@@ -137,7 +139,6 @@ func (t *trie) init(g *mem.Grace, o Options, v6 bool) error {
 		return err
 	}
 	t.root, t.lines, t.ents = t.tRoot.Base(), t.tLines.Base(), t.tEnts.Base()
-	t.store.init(t.tLines.Len(), t.tEnts.Len())
 	return nil
 }
 
@@ -146,12 +147,9 @@ func (t *trie) init(g *mem.Grace, o Options, v6 bool) error {
 func (t *trie) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.store.mu.Lock()
-	t.store.closed = true
-	t.store.mu.Unlock()
 	t.root, t.lines, t.ents = nil, nil, nil
 	var first error
-	for _, err := range []error{t.tRoot.Unmap(), t.tLines.Unmap(), t.tEnts.Unmap(), t.tCount.Unmap()} {
+	for _, err := range []error{t.store.close(), t.tRoot.Unmap(), t.tLines.Unmap(), t.tEnts.Unmap(), t.tCount.Unmap()} {
 		if first == nil {
 			first = err
 		}

@@ -8,10 +8,11 @@ import (
 )
 
 // The race detector knows the Go heap only: two workers that write the same
-// mapped word would go unreported. So race builds take regions from the heap,
-// up to a size that keeps the detector's shadow memory (several bytes a byte)
-// bearable; larger ones are mapped as always.
-const heapLimit = 4 << 20
+// mapped word would go unreported, and an atomic store to one would not count
+// as publishing what was written before it. So race builds take regions from
+// the heap, up to a size that the collector's pacing bears; larger ones are
+// mapped as always.
+const heapLimit = 256 << 20
 
 // heapAlive keeps regions from the collector, which cannot see addresses that
 // are kept as numbers.

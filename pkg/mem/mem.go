@@ -16,7 +16,7 @@
 //     reclamation);
 //   - [Slots]: uint32 handles into a table, reused through a Grace.
 //
-// Under the race detector regions of at most 4 MiB come from the Go heap,
+// Under the race detector regions of at most 256 MiB come from the Go heap,
 // because the detector does not see mapped memory; they are aligned to 4 KiB
 // only.
 package mem

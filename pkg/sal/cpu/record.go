@@ -99,15 +99,11 @@ const (
 )
 
 // count books a packet done well, on the goroutine of queue q.
-//
-// The owner's sums are plain words that only it writes; a reader elsewhere sees
-// one of the values written (aligned words are not torn on any platform of
-// this engine).
 func (r *record) count(q uint32, n uint64) {
 	switch o := r.owner.Load(); {
 	case o == q || o == 0 && r.owner.CompareAndSwap(0, q):
-		atomic.StoreUint64(&r.packets, r.packets+1)
-		atomic.StoreUint64(&r.bytes, r.bytes+n)
+		store(&r.packets, r.packets+1)
+		store(&r.bytes, r.bytes+n)
 	default:
 		r.packets2.Add(1)
 		r.bytes2.Add(n)
