@@ -1,0 +1,47 @@
+# Everything a newcomer needs is here: make help.
+SHELL := /bin/bash
+GO    ?= go
+BENCH ?= .
+COUNT ?= 1
+FUZZTIME ?= 20s
+BINS  := vrouterd fastpathd vrouterctl
+
+.PHONY: help build demo test bench lint generate fuzz race clean deps
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo 'demo: KEEP=1 leaves the two sites up.   bench: BENCH=regex COUNT=n.   fuzz: FUZZTIME=20s for each target.'
+
+build: ## the commands into bin/
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ $(BINS:%=./cmd/%)
+
+deps: ## install the Debian packages that demo and test use, where they are missing
+	@.ci/deps
+
+demo: deps build ## two sites, an IPsec tunnel, real packets (needs root for network namespaces)
+	@$(GO) run ./cmd/vrouter-demo -bin bin $(if $(KEEP),-keep)
+
+test: deps build ## all tests; those that need root or a program say so when they are skipped
+	$(GO) test ./...
+
+race: ## all tests but the end-to-end ones, under the race detector
+	$(GO) test -race -short ./...
+
+bench: ## the fast path on one core, in Go's benchmark format
+	GOMAXPROCS=1 taskset -c $$(( $$(nproc) - 1 )) $(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 60m ./fastpath/bench
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+generate: ## write generated code anew: the typed view of YANG, the burst assembly
+	$(GO) generate ./...
+
+fuzz: ## every fuzz target for FUZZTIME
+	@.ci/fuzz $(FUZZTIME)
+
+clean: ## remove what was built
+	rm -rf bin
