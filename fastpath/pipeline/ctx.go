@@ -136,32 +136,35 @@ func (c *Ctx) Counts() mem.Table[Counter] { return c.counts }
 
 // Forward sends a packet out through an adjacency: an Ethernet header is put
 // in front of it (14 bytes of room are needed), nothing else is changed. No
-// policy is asked: the caller has decided. An adjacency that is not resolved
-// hands the packet to the control side, where it waits; one that cannot carry
-// it drops it.
+// policy is asked: the caller has decided. With an adjacency that is not
+// resolved the packet waits at the control side; when it is too big for the
+// link it is fragmented, or refused with an ICMP error; an adjacency that leads
+// nowhere drops it.
 func (c *Ctx) Forward(d sal.Desc, in IfIndex, adj uint32) {
 	a := c.Env.Adj.At(adj)
-	if n := d.Len() + EthLen; n <= a.MTU && d.Off() >= EthLen {
-		p := mem.At(c.Pool.Addr(d) - EthLen)
-		mem.Store64(p, 0, atomic.LoadUint64(&a.L2a))
-		mem.Store64(p, 6, a.L2b)
-		c.Tx.Add(c, sal.MakeDesc(d.Buf(), d.Off()-EthLen, n), a.If, in)
+	if d.Len()+EthLen <= a.MTU && d.Off() >= EthLen {
+		c.put(d, in, a)
 		return
 	}
 	c.forwardSlow(d, in, adj)
 }
 
-// forwardSlow: what Forward does when it cannot be done at once.
+// forwardSlow is what Forward does when it cannot be done at once.
 func (c *Ctx) forwardSlow(d sal.Desc, in IfIndex, adj uint32) {
 	a := c.Env.Adj.At(adj)
 	switch a.Kind {
 	case AdjNeighbour, AdjGlean:
-		n := d.Len() + EthLen
-		if n > a.LinkMTU || d.Off() < EthLen {
-			c.Drop(d, in, drop.TooBig)
-			return
+		switch {
+		case d.Off() < EthLen:
+			c.Drop(d, in, drop.NoBuffer)
+		case d.Len()+EthLen > a.LinkMTU:
+			c.tooBig(d, in, adj)
+		case atomic.LoadUint64(&a.L2a)<<16 == 0: // not resolved
+			c.ToControl(d, in, CtlResolve, adj)
+		default: // stale: it may be used, and the control side wants to know (RFC 4861 section 7.3.3)
+			c.useStale(in, adj)
+			c.put(d, in, a)
 		}
-		c.ToControl(d, in, CtlResolve, adj)
 	case AdjBlackhole:
 		c.Drop(d, in, drop.Blackhole)
 	case AdjUnreachable:
@@ -173,6 +176,38 @@ func (c *Ctx) forwardSlow(d sal.Desc, in IfIndex, adj uint32) {
 	default:
 		c.Drop(d, in, drop.NoRoute)
 	}
+}
+
+// put writes the Ethernet header and sends.
+func (c *Ctx) put(d sal.Desc, in IfIndex, a *Adj) {
+	p := mem.At(c.Pool.Addr(d) - EthLen)
+	mem.Store64(p, 0, atomic.LoadUint64(&a.L2a))
+	mem.Store64(p, 6, a.L2b)
+	c.Tx.Add(c, sal.MakeDesc(d.Buf(), d.Off()-EthLen, d.Len()+EthLen), a.If, in)
+}
+
+// useStale opens a stale adjacency again and reports the use, once. The order
+// matters: should the control side give the neighbour up meanwhile, it finds
+// the report afterwards and closes the adjacency for good.
+func (c *Ctx) useStale(in IfIndex, adj uint32) {
+	a := c.Env.Adj.At(adj)
+	c.Env.Adj.SetMTU(adj, a.LinkMTU)
+	if !c.ctl.to.Put(CtlMsg{NoBuf, CtlUsed, in, adj}) {
+		c.Env.Adj.SetMTU(adj, 0)
+		return
+	}
+	c.ctl.put++
+}
+
+// tooBig fragments an IPv4 packet that may be fragmented and refuses others
+// (RFC 1812 section 5.2.6, RFC 8200 section 5).
+func (c *Ctx) tooBig(d sal.Desc, in IfIndex, adj uint32) {
+	ip := mem.At(c.Pool.Addr(d))
+	if mem.Load8(ip, 0)>>4 == 4 && mem.Load8(ip, 6)&0x40 == 0 {
+		c.Fragment4(d, in, adj)
+		return
+	}
+	c.Reject(d, in, FromIface(in), RejectTooBig, c.MTU(adj))
 }
 
 // Send sends a whole frame (Desc from the Ethernet header on) as it is.
@@ -277,4 +312,14 @@ func DecTTL4(ip uintptr) {
 func DecTTL6(ip uintptr) {
 	p := mem.At(ip)
 	mem.Store8(p, 7, mem.Load8(p, 7)-1)
+}
+
+// Close unmaps what the context has; nobody may read its counters any more.
+func (c *Ctx) Close() error {
+	for _, err := range []error{c.ifs.Close(), c.ctl.to.Close(), c.ctl.from.Close()} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"vrouter/fastpath/action"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
 )
@@ -28,6 +29,15 @@ type Stage interface {
 // away: each must end in one of Ctx's ways.
 type Sink interface {
 	Burst(c *Ctx, v *Vec, idx []uint16)
+}
+
+// Order is who handles what, in order: one literal in features.go.
+type Order struct {
+	Stages  []Stage
+	Sinks   [action.Kinds]Sink // nil for those that the loop handles itself
+	Pollers []Poller
+	// Errors turns the packets of c.Error into ICMP errors, once a burst.
+	Errors func(c *Ctx)
 }
 
 // A Poller has work that does not begin with a received packet (completions of
@@ -94,6 +104,8 @@ type Env struct {
 	FIB      FIB        // set by route
 	Neigh    Neighbours // set by neigh
 
+	// Busy: workers never sleep.
+	Busy atomic.Bool
 	// Gen is the generation of all flows. Change it with BumpFlows.
 	Gen atomic.Uint32
 	// Seq is odd while a table that the walk reads is being changed, and moves

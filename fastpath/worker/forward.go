@@ -1,0 +1,162 @@
+package worker
+
+import (
+	"unsafe"
+
+	"vrouter/fastpath/flow"
+	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/burst"
+	"vrouter/pkg/mem"
+)
+
+// The tables are read without atomics: adjacencies are written by the control
+// side a word at a time (pipeline.Adj), flows by this worker alone.
+
+const (
+	adjShift = 5
+	outMask  = 2*pipeline.Burst - 1
+)
+
+func addrOf[T any](p *T) uintptr { return uintptr(unsafe.Pointer(p)) }
+
+// lookup4 finds the entry candidates of a burst. Prefetching goes into the
+// second level of the cache: asking the first for 256 lines at once loses.
+func (w *Worker) lookup4(v *pipeline.Vec, t *flow.Table) {
+	n := v.N
+	hash, bucket, entry := v.Hash[:n], v.Bucket[:n], v.Entry[:n]
+	mask := t.Mask
+	for i := range hash {
+		bucket[i] = uint32(hash[i]) & mask
+	}
+	burst.PrefetchLines(t.Buckets, bucket)
+	burst.BucketMatch(t.Buckets, bucket, hash, entry)
+	burst.PrefetchLines(t.Entries, entry)
+}
+
+// lookup6 is lookup4; entries are two lines each.
+func (w *Worker) lookup6(v *pipeline.Vec, t *flow.Table) {
+	n := v.N
+	hash, bucket, entry, line := v.Hash[:n], v.Bucket[:n], v.Entry[:n], v.Out[:n]
+	mask := t.Mask
+	for i := range hash {
+		bucket[i] = uint32(hash[i]) & mask
+	}
+	burst.PrefetchLines(t.Buckets, bucket)
+	burst.BucketMatch(t.Buckets, bucket, hash, entry)
+	for i := range entry {
+		line[i] = entry[i] * 2
+	}
+	burst.PrefetchLines(t.Entries, line)
+	burst.PrefetchLines(t.Entries+64, line)
+}
+
+// forward4 transforms the packets of flows that are plain forwarding: one TTL
+// less, checksum adjusted (RFC 1624), Ethernet header of the adjacency. All
+// proofs that a packet is of this kind are ORed into one word; what fails goes
+// on the slow list.
+func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
+	c := w.ctx
+	n := v.N
+	addr, length, desc, in := v.Addr[:n], v.Len[:n], v.Desc[:n], v.In[:n]
+	entry, key, bad := v.Entry[:n], v.K4[:n], v.Bad[:n]
+	entries, adjs := mem.At(t.Entries), c.Env.Adj.Base
+	gen, tick := c.Gen, w.tick
+	tx := &c.Tx
+	if tx.N > len(tx.Desc)-pipeline.Burst {
+		c.FlushTx()
+	}
+	out, m := tx.N, 0
+	for i := range addr {
+		e := (*flow.Entry4)(unsafe.Add(entries, uintptr(entry[i])<<6))
+		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(e.Adj)<<adjShift))
+		l := length[i]
+		x := e.Key[0] ^ key[i][0] | e.Key[1] ^ key[i][1] |
+			uint64(e.Gen^gen|(e.AdjGen^a.Gen)) | uint64(uint8(e.Kind)|bad[i])
+		if x != 0 || l > a.MTU {
+			w.slow[m&255] = uint16(i)
+			m++
+			continue
+		}
+		p := mem.At(addr[i])
+		q := mem.Load32(p, 22) // TTL, protocol, checksum
+		ck := q>>16 + 1
+		ck += (ck + 1) >> 16
+		mem.Store32(p, 22, q&0xffff-1|ck<<16)
+		mem.Store64(p, 0, a.L2a)
+		mem.Store64(p, 6, a.L2b)
+		e.Seen = tick
+		e.Pkts++
+		e.Bytes += uint64(l)
+		if e.Flags&flow.HasCount != 0 {
+			w.count(&e.Meta, l)
+		}
+		tx.Desc[out&outMask] = desc[i]
+		tx.Way[out&outMask] = uint32(a.If) | uint32(in[i])<<16
+		out++
+	}
+	tx.N = out
+	w.nslow = m
+	w.stats.hits += uint64(n - m)
+}
+
+// forward6 is forward4 for IPv6, which has no checksum.
+func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
+	c := w.ctx
+	n := v.N
+	addr, length, desc, in := v.Addr[:n], v.Len[:n], v.Desc[:n], v.In[:n]
+	entry, key, bad := v.Entry[:n], v.K6[:n], v.Bad[:n]
+	entries, adjs := mem.At(t.Entries), c.Env.Adj.Base
+	gen, tick := c.Gen, w.tick
+	tx := &c.Tx
+	if tx.N > len(tx.Desc)-pipeline.Burst {
+		c.FlushTx()
+	}
+	out, m := tx.N, 0
+	for i := range addr {
+		e := (*flow.Entry6)(unsafe.Add(entries, uintptr(entry[i])<<7))
+		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(e.Adj)<<adjShift))
+		l := length[i]
+		k := &key[i]
+		x := e.Key[0] ^ k[0] | e.Key[1] ^ k[1] | e.Key[2] ^ k[2] | e.Key[3] ^ k[3] | e.Key[4] ^ k[4] |
+			uint64(e.Gen^gen|(e.AdjGen^a.Gen)) | uint64(uint8(e.Kind)|bad[i])
+		if x != 0 || l > a.MTU {
+			w.slow[m&255] = uint16(i)
+			m++
+			continue
+		}
+		p := mem.At(addr[i])
+		mem.Store8(p, 21, mem.Load8(p, 21)-1)
+		mem.Store64(p, 0, a.L2a)
+		mem.Store64(p, 6, a.L2b)
+		e.Seen = tick
+		e.Pkts++
+		e.Bytes += uint64(l)
+		if e.Flags&flow.HasCount != 0 {
+			w.count(&e.Meta, l)
+		}
+		tx.Desc[out&outMask] = desc[i]
+		tx.Way[out&outMask] = uint32(a.If) | uint32(in[i])<<16
+		out++
+	}
+	tx.N = out
+	w.nslow = m
+	w.stats.hits += uint64(n - m)
+}
+
+// allSlow is what stands in for look-up and transform without a cache.
+func (w *Worker) allSlow(v *pipeline.Vec) {
+	for i := range v.N {
+		v.Entry[i&255] = 0
+		w.slow[i&255] = uint16(i)
+	}
+	w.nslow = v.N
+}
+
+// count counts a frame of l bytes on the counters of its flow.
+func (w *Worker) count(m *flow.Meta, l uint16) {
+	for _, h := range m.Count {
+		if h != 0 {
+			w.ctx.Count(h, l-pipeline.EthLen)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package worker
+
+import (
+	"vrouter/fastpath/action"
+	"vrouter/fastpath/drop"
+	"vrouter/fastpath/flow"
+	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/mem"
+)
+
+// maxInserts is how many new flows enter the cache in one burst: it bounds what
+// a flood of unknown flows costs. The others are decided all the same, and walk
+// again.
+const maxInserts = 16
+
+// walk decides for packets that have no current flow: the stages build a
+// program for each, all of them for the whole list; then each program is
+// remembered and carried out.
+//
+// seq is Env.Seq from before the first table was read. A flow is remembered
+// only if it has not moved since: else the flow might carry the new generation
+// with the old decision for ever.
+func (w *Worker) walk(v *pipeline.Vec, idx []uint16, seq uint32) {
+	c := w.ctx
+	for _, i := range idx {
+		i &= 255
+		v.Prog[i].Len = 0
+		v.Adj[i] = 0
+	}
+	list := w.slow[:copy(w.slow[:], idx)]
+	for _, s := range w.order.Stages {
+		if list = s.Walk(c, v, list); len(list) == 0 {
+			break
+		}
+	}
+	for _, i := range list { // no stage wanted them: a bug, and fail closed
+		v.Drop(i, drop.None)
+	}
+
+	budget := maxInserts
+	if w.flows[fam(v)] == nil {
+		budget = 0
+	}
+	tx := &c.Tx
+	adjs := c.Env.Adj
+	for _, i := range idx {
+		i &= 255
+		d := action.Compile(&v.Prog[i])
+		if v.Flags[i]&pipeline.Uncacheable == 0 && (budget > 0 || v.Entry[i] != 0) {
+			budget -= w.remember(v, i, &d, seq)
+		}
+		if d.Count[0] != 0 {
+			for _, h := range d.Count {
+				if h != 0 {
+					c.Count(h, v.Len[i]-pipeline.EthLen)
+				}
+			}
+		}
+		if d.Kind != action.KindForward {
+			w.do(v, i, d.Kind, d.Arg)
+			continue
+		}
+		a := adjs.At(d.Arg)
+		if v.Len[i] > a.MTU {
+			w.output(v, i, d.Arg, !d.NoTTL)
+			continue
+		}
+		if !d.NoTTL {
+			if v.V6 {
+				pipeline.DecTTL6(v.Addr[i] + pipeline.EthLen)
+			} else {
+				pipeline.DecTTL4(v.Addr[i] + pipeline.EthLen)
+			}
+		}
+		p := mem.At(v.Addr[i])
+		mem.Store64(p, 0, a.L2a)
+		mem.Store64(p, 6, a.L2b)
+		tx.Add(c, v.Desc[i], a.If, v.In[i])
+	}
+}
+
+// remember writes a decision into the flow cache and says how many entries it
+// took: 1 for a new one.
+func (w *Worker) remember(v *pipeline.Vec, i uint16, d *action.Compiled, seq uint32) int {
+	c := w.ctx
+	t := w.flows[fam(v)]
+	guard := v.Adj[i]
+	if d.Kind == action.KindForward {
+		guard = d.Arg
+	}
+	adjGen := c.Env.Adj.Gen(guard)
+	if seq&1 != 0 || w.env.Seq.Load() != seq { // after adjGen was read
+		return 0
+	}
+	x, took := v.Entry[i], 0
+	if x == 0 {
+		if v.V6 {
+			x = t.Find6(&v.K6[i], v.Hash[i]) // an earlier packet of this burst may have entered it
+		} else {
+			x = t.Find4(&v.K4[i], v.Hash[i])
+		}
+		if x == 0 {
+			if x = t.Insert(v.Hash[i], c.Gen); x == 0 {
+				return 0
+			}
+			took = 1
+			w.stats.inserted++
+			if v.V6 {
+				t.E6(x).Key = v.K6[i]
+			} else {
+				t.E4(x).Key = v.K4[i]
+			}
+		}
+	}
+	m := t.Meta(x)
+	m.Gen, m.AdjGen, m.Adj, m.Arg = c.Gen, adjGen, guard, d.Arg
+	m.Kind, m.Seen, m.Count = d.Kind, w.tick, d.Count
+	m.Flags &^= flow.HasCount
+	if d.Count[0] != 0 {
+		m.Flags |= flow.HasCount
+	}
+	m.Pkts++
+	m.Bytes += uint64(v.Len[i])
+	return took
+}

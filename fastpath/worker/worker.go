@@ -1,0 +1,182 @@
+// Package worker is the poll loop: a packet's whole life, told in loop.go.
+//
+//	loop.go      a turn: receive, parse, look up, forward, the rest, send
+//	forward.go   the transform of cached flows, one loop for each family
+//	slow.go      what the transform did not do: other kinds, misses, the odd
+//	walk.go      the walk of packets that missed the cache, and its result
+//	odd.go       packets that the quick parse did not accept
+//	loopback.go  packets that go round: decrypted, or made by the vRouter
+//	ports.go     which ports are polled
+//	idle.go      sleeping, and being woken
+package worker
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"vrouter/fastpath/action"
+	"vrouter/fastpath/flow"
+	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/burst"
+	"vrouter/pkg/mem"
+)
+
+// Config of a worker.
+type Config struct {
+	ID    int
+	Order *pipeline.Order
+	// Flows is the size of the flow caches by family; 0: no cache, every packet
+	// walks.
+	Flows [2]int
+	// Notify tells the control side that there are messages. It must not block.
+	Notify func()
+}
+
+// Worker is one poll loop. Turn, Run and Close belong to one goroutine; Kick
+// and Stats may be called by any.
+type Worker struct {
+	id     int
+	ctx    *pipeline.Ctx
+	env    *pipeline.Env
+	order  *pipeline.Order
+	notify func()
+	grace  *mem.Worker
+
+	flows  [2]*flow.Table
+	seed   burst.Seed
+	tick   uint16
+	ifaces *pipeline.Ifaces // as adopted
+
+	vec   mem.Table[pipeline.Vec]
+	rx    *pipeline.Vec // what was received
+	six   *pipeline.Vec // the IPv6 part of a mixed burst
+	loop  *pipeline.Vec // packets that go round
+	class burst.Classes
+	round loopBatch
+
+	slow  [pipeline.Burst]uint16 // not done by the transform
+	nslow int
+	walks [pipeline.Burst]uint16 // misses
+	kinds [action.Kinds]kindList
+
+	ports  []rxQueue
+	cold   int
+	epoll  int
+	wake   int // eventfd
+	fds    int // ports in epoll
+	events []unix.EpollEvent
+	asleep atomic.Bool
+
+	stats *counts
+	quiet int64 // since when there is nothing to do, 0: there is
+}
+
+type kindList struct {
+	n    int
+	list [pipeline.Burst]uint16
+}
+
+// counts are what a worker counts about itself: mapped, one writer.
+type counts struct {
+	packets, bursts, turns, idles, hits, misses, inserted uint64
+	used                                                  uint64
+	_                                                     [pipeline.Burst]uint64
+}
+
+// Stats are a worker's counters.
+type Stats struct {
+	Packets, Bursts, Turns, Idles  uint64
+	Hits, Misses, Inserted         uint64
+	FlowSize, FlowUsed             int
+	FromControl, ToControl, Looped int
+}
+
+// New makes a worker. It takes no port before its first turn.
+func New(env *pipeline.Env, cfg Config) (*Worker, error) {
+	ctx, err := pipeline.NewCtx(env, cfg.ID)
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{id: cfg.ID, ctx: ctx, env: env, order: cfg.Order, notify: cfg.Notify, seed: burst.NewSeed(), epoll: -1, wake: -1}
+	if w.vec, err = mem.NewTable[pipeline.Vec](3, mem.Options{}); err != nil {
+		return nil, fmt.Errorf("worker %d: %w", cfg.ID, err)
+	}
+	w.rx, w.six, w.loop = w.vec.At(0), w.vec.At(1), w.vec.At(2)
+	w.six.V6 = true
+	stats, err := mem.NewTable[counts](2<<20/256, mem.Options{SmallPages: true})
+	if err != nil {
+		return nil, fmt.Errorf("worker %d: %w", cfg.ID, err)
+	}
+	w.stats = stats.At(0)
+	for f, n := range cfg.Flows {
+		if n == 0 {
+			continue
+		}
+		if w.flows[f], err = flow.New(f == pipeline.V6, n); err != nil {
+			return nil, fmt.Errorf("worker %d: %w", cfg.ID, err)
+		}
+	}
+	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if w.wake, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(w.wake)}
+	if err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, w.wake, &ev); err != nil {
+		return nil, os.NewSyscallError("epoll_ctl", err)
+	}
+	w.events = make([]unix.EpollEvent, 64)
+	w.grace = env.Grace.Register()
+	return w, nil
+}
+
+// Ctx is the worker's context, for the engine's readers of counters.
+func (w *Worker) Ctx() *pipeline.Ctx { return w.ctx }
+
+// Stats reads the worker's counters; close to exact while it runs.
+func (w *Worker) Stats() Stats {
+	s := w.stats
+	to, from := w.ctx.Control()
+	r := Stats{Packets: s.packets, Bursts: s.bursts, Turns: s.turns, Idles: s.idles, Hits: s.hits, Misses: s.misses, Inserted: s.inserted,
+		FlowUsed: int(s.used), FromControl: from.Len(), ToControl: to.Len()}
+	for _, t := range w.flows {
+		if t != nil {
+			r.FlowSize += t.Size()
+		}
+	}
+	return r
+}
+
+// Held counts the buffers that the queues of the worker's ports hold, and those
+// that go round. Only while the worker rests.
+func (w *Worker) Held() (ports, inside int) {
+	for i := range w.ports {
+		ports += w.ports[i].q.Held()
+	}
+	return ports, w.ctx.Loop.N + w.ctx.Tx.N + w.ctx.Error.N
+}
+
+// Close gives up everything the worker has; its goroutine must have ended and
+// its ports be closed.
+func (w *Worker) Close() error {
+	w.grace.Unregister()
+	w.ctx.FlushFree()
+	w.ctx.Cache.Close()
+	unix.Close(w.epoll)
+	unix.Close(w.wake)
+	for _, t := range w.flows {
+		if t != nil {
+			if err := t.Close(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.vec.Unmap(); err != nil {
+		return err
+	}
+	return w.ctx.Close()
+}
