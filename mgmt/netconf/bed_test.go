@@ -25,7 +25,8 @@ import (
 	modules "vrouter/yang"
 )
 
-// theSchema is the router's own: all its modules, features and deviations.
+// theSchema is the router's own, all its modules, features and deviations,
+// with the module behaviour of testdata/yang.
 var theSchema = sync.OnceValues(func() (*yang.Schema, error) {
 	on := map[string]bool{}
 	for m, fs := range modules.Features() {
@@ -33,7 +34,8 @@ var theSchema = sync.OnceValues(func() (*yang.Schema, error) {
 			on[m+":"+f] = true
 		}
 	}
-	return yang.Load(yang.Options{FS: modules.FS, Features: func(m, f string) bool { return on[m+":"+f] }}, modules.Implemented()...)
+	return yang.Load(yang.Options{FS: modules.FS, Dirs: []string{"testdata/yang"}, Features: func(m, f string) bool { return on[m+":"+f] }},
+		append(modules.Implemented(), "behaviour")...)
 })
 
 func schema(t testing.TB) *yang.Schema {
@@ -56,11 +58,12 @@ func (accept) Abort()   {}
 
 // A bed is a server over real datastores in a folder of their own.
 type bed struct {
-	t   testing.TB
-	srv *Server
-	mgr *txn.Manager
-	ctx context.Context
-	log logBuffer
+	t    testing.TB
+	srv  *Server
+	mgr  *txn.Manager
+	ctx  context.Context
+	stop context.CancelFunc // ends the server
+	log  logBuffer
 }
 
 type logBuffer struct {
@@ -103,10 +106,9 @@ func newBed(t testing.TB, change func(*Options)) *bed {
 	if b.srv, err = New(o); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	b.ctx = ctx
+	b.ctx, b.stop = context.WithCancel(context.Background())
 	t.Cleanup(func() {
-		stop()
+		b.stop()
 		for range 500 {
 			if len(b.srv.list()) == 0 {
 				break
@@ -266,7 +268,12 @@ func (e rpcError) String() string {
 }
 
 // short gives the last part of a namespace.
-func short(ns string) string { return ns[strings.LastIndexByte(ns, ':')+1:] }
+func short(ns string) string {
+	if ns == nsBase {
+		return "nc"
+	}
+	return ns[strings.LastIndexByte(ns, ':')+1:]
+}
 
 func parseReply(t testing.TB, text string) *reply {
 	t.Helper()
@@ -363,6 +370,9 @@ func iface(name, more string) string {
 	return interfaces(`<interface><name>` + name + `</name><type>ianaift:ethernetCsmacd</type>` + more + `</interface>`)
 }
 
+// top wraps the content of module behaviour.
+func top(s string) string { return `<top xmlns="urn:test:behaviour">` + s + `</top>` }
+
 func getRunning(filter string) string {
 	return `<get-config><source><running/></source>` + filter + `</get-config>`
 }
@@ -371,4 +381,27 @@ func subtree(s string) string { return `<filter type="subtree">` + s + `</filter
 
 const commitOp = `<commit/>`
 
-var _ binding.StateSource = (*monitoring)(nil)
+// slowState says when it is asked, and answers when it is let.
+type slowState struct {
+	root           *yang.Node
+	entered, leave chan bool
+}
+
+func (s *slowState) State(ctx context.Context, w binding.Want, e *data.Edit) error {
+
+	n := s.root.ChildByName("behaviour:top")
+	if !w.Subtree(n) {
+		return nil
+	}
+	s.entered <- true
+	select {
+	case <-s.leave:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := e.Enter(n, data.Merge); err != nil {
+		return err
+	}
+	defer e.Leave()
+	return e.Set(n.ChildByName("state"), "slow")
+}

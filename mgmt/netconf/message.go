@@ -3,6 +3,7 @@ package netconf
 import (
 	"bytes"
 	"errors"
+	"strings"
 
 	"vrouter/mgmt/codec"
 	"vrouter/mgmt/data"
@@ -45,13 +46,12 @@ func parse(s *yang.Schema, msg []byte) (req *request, badRPC bool, err error) {
 	}
 	echo := echoed(lx)
 	in, badRPC, err := content(s, lx)
-	// What came first counts, but only in a message that is well-formed.
-	var de *data.Error
-	if errors.As(err, &de) && de.Tag == "malformed-message" {
-		return req, true, err
-	}
-	if e := drain(lx); e != nil {
-		return req, true, malformed(e)
+	if err == nil {
+		if t, e := lx.Next(); e != nil || t != codec.EOF {
+			return req, true, malformed(e)
+		}
+	} else if e := wellFormed(msg); e != nil { // what is found first counts only in a message that is XML
+		return req, true, e
 	}
 	switch {
 	case ns != nsBase:
@@ -90,25 +90,58 @@ func content(s *yang.Schema, lx *codec.Lexer) (in *codec.Input, badRPC bool, err
 			if !action && (mod == nil || s.RPC(mod, lx.Local) == nil) {
 				return nil, false, notSupported(string(lx.Local), string(uri))
 			}
+			name := string(lx.Local)
 			if in, err = codec.ReadInput(s, lx); err != nil {
-				return nil, false, err
+				return nil, false, inMessage(err, mod, name)
 			}
 		}
 	}
+}
+
+// inMessage turns the schema path of a parameter into its path in the message:
+// /m:op/input/x is /ietf-netconf:rpc/m:op/x.
+func inMessage(err error, mod *yang.Module, op string) error {
+	var e *data.Error
+	if mod == nil || !errors.As(err, &e) {
+		return err
+	}
+	at := "/" + mod.Name + ":" + op
+	rest, ok := strings.CutPrefix(e.Path, at)
+	if !ok {
+		return err
+	}
+	fixed := *e
+	fixed.Path = "/ietf-netconf:rpc" + at + strings.TrimPrefix(rest, "/input")
+	return &fixed
 }
 
 func notSupported(name, ns string) error {
 	return protoErr("operation-not-supported", "operation <"+name+"> of namespace \""+ns+"\" is not supported", badElement(name))
 }
 
-// drain reads what is left of a message.
-func drain(lx *codec.Lexer) error {
-	for {
-		switch t, err := lx.Next(); {
+// wellFormed reads a message to its end.
+func wellFormed(msg []byte) error {
+	lx, err := codec.NewLexer(msg, nil)
+	if err != nil {
+		return malformed(err)
+	}
+	for depth, roots := 0, 0; ; {
+		t, err := lx.Next()
+		switch {
 		case err != nil:
-			return err
+			return malformed(err)
 		case t == codec.EOF:
 			return nil
+		case t == codec.Start:
+			if depth == 0 {
+				roots++
+			}
+			if roots > 1 {
+				return malformed(nil)
+			}
+			depth++
+		case t == codec.End:
+			depth--
 		}
 	}
 }
