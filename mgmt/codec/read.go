@@ -106,7 +106,7 @@ func (r *reader) failAt(p *data.Path, tag, msg string, info ...string) error {
 		e.Info = append(e.Info, data.Info{Name: info[i], Value: info[i+1]})
 	}
 	if r.rpc != nil {
-		e.Type = "protocol"
+		e.Type, e.Path = "protocol", r.rpc.path(e.Path)
 	}
 	return e
 }

@@ -48,10 +48,10 @@ func ReadInput(s *yang.Schema, lx *Lexer) (*Input, error) {
 	if mod != nil {
 		op = s.RPC(mod, lx.Local)
 	}
-	if op == nil {
+	if op == nil { // that of NETCONF itself is known even where its module is not
 		e := &data.Error{Type: "protocol", Tag: "operation-not-supported", Msg: "no operation <" + name + "> is known here",
 			Info: []data.Info{{Name: "bad-element", Value: name}}}
-		if mod == nil {
+		if mod == nil && string(uri) != NSNetconf {
 			e.Tag = "unknown-namespace"
 			e.Info = append(e.Info, data.Info{Name: "bad-namespace", Value: string(uri)})
 		}
@@ -69,7 +69,28 @@ func (in *Input) read(lx *Lexer) error {
 		return err
 	}
 	in.Params = r.edit.Done()
-	return missing(nil, n, n.Kids, in.Params)
+	if err := missing(nil, n, n.Kids, in.Params); err != nil {
+		err.Path = in.path(err.Path)
+		return err
+	}
+	return nil
+}
+
+// path names a parameter, whose path begins with that of the operation in the
+// schema, or the operation itself: an action below its very node.
+func (in *Input) path(p string) string {
+	if in.Op == nil {
+		return p
+	}
+	schema := in.Op.Path()
+	below, ok := strings.CutPrefix(p, schema)
+	if p != "" && !ok {
+		return p
+	}
+	if in.Target != nil {
+		schema = in.Target.String() + schema[strings.LastIndexByte(schema, '/'):]
+	}
+	return schema + below
 }
 
 // readAction walks down to the action.
@@ -139,7 +160,7 @@ func (r *reader) descend(n *yang.Node) error {
 
 // missing finds a mandatory parameter that is not there. What stands under a
 // condition (when) is left to who evaluates it.
-func missing(at *data.Path, n *yang.Node, kids []*yang.Node, c *data.Container) error {
+func missing(at *data.Path, n *yang.Node, kids []*yang.Node, c *data.Container) *data.Error {
 	for _, k := range kids {
 		if len(k.When) > 0 {
 			continue
@@ -147,11 +168,11 @@ func missing(at *data.Path, n *yang.Node, kids []*yang.Node, c *data.Container) 
 		switch k.Kind {
 		case yang.Leaf, yang.AnyData:
 			if k.Mandatory && c.Child(k) == nil {
-				return lacks(at, k, k.Name)
+				return lacks(at, k.Name)
 			}
 		case yang.List, yang.LeafList:
 			if c.List(k).Len() < k.Min {
-				return lacks(at, k, k.Name)
+				return lacks(at, k.Name)
 			}
 			if err := missingInEntries(at, k, c.List(k)); err != nil {
 				return err
@@ -164,7 +185,7 @@ func missing(at *data.Path, n *yang.Node, kids []*yang.Node, c *data.Container) 
 					return err
 				}
 				if !k.Presence {
-					return lacks(at, k, k.Name)
+					return lacks(at, k.Name)
 				}
 			}
 		case yang.Choice:
@@ -176,7 +197,7 @@ func missing(at *data.Path, n *yang.Node, kids []*yang.Node, c *data.Container) 
 	return nil
 }
 
-func missingInEntries(at *data.Path, k *yang.Node, l *data.List) (err error) {
+func missingInEntries(at *data.Path, k *yang.Node, l *data.List) (err *data.Error) {
 	if k.Kind == yang.List {
 		l.Each(func(key string, e data.Node) bool {
 			err = missing(&data.Path{Up: at, Schema: k, Key: key, Entry: true}, k, k.Kids, e.(*data.Container))
@@ -186,7 +207,7 @@ func missingInEntries(at *data.Path, k *yang.Node, l *data.List) (err error) {
 	return err
 }
 
-func missingInChoice(at *data.Path, parent, k *yang.Node, c *data.Container) error {
+func missingInChoice(at *data.Path, parent, k *yang.Node, c *data.Container) *data.Error {
 	var names []string
 	for _, cs := range k.Kids {
 		if hasAny(c, cs) {
@@ -203,7 +224,7 @@ func missingInChoice(at *data.Path, parent, k *yang.Node, c *data.Container) err
 	if parent.Kind == yang.Input && len(names) > 0 {
 		bad = names[0]
 	}
-	e := lacks(at, k, bad)
+	e := lacks(at, bad)
 	e.Msg = "one of these is wanted: " + strings.Join(names, ", ")
 	return e
 }
@@ -221,15 +242,7 @@ func hasAny(c *data.Container, s *yang.Node) bool {
 	return false
 }
 
-func lacks(at *data.Path, n *yang.Node, name string) *data.Error {
-	e := &data.Error{Type: "protocol", Tag: "missing-element", Path: at.String(), Msg: "<" + name + "> is missing",
+func lacks(at *data.Path, name string) *data.Error {
+	return &data.Error{Type: "protocol", Tag: "missing-element", Path: at.String(), Msg: "<" + name + "> is missing",
 		Info: []data.Info{{Name: "bad-element", Value: name}}}
-	if at == nil {
-		for up := n.Parent; up != nil; up = up.Parent {
-			if up.Kind == yang.RPC || up.Kind == yang.Action {
-				e.Path = up.Path()
-			}
-		}
-	}
-	return e
 }

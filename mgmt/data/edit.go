@@ -238,10 +238,21 @@ func (e *Edit) EnterEntry(s *yang.Node, keys []yang.Value, op Op, w Where) error
 		}
 		e.list(i, s).tree.set(e.id, key, c)
 	}
-	if s.UserOrder && !e.list(i, s).order.put(e.id, key, w) {
-		return e.noAnchor(s, key)
+	if err := e.order(i, s, key, w); err != nil {
+		return err
 	}
 	return e.push(frame{s: s, c: c, key: key})
+}
+
+// order gives an entry its place in a user-ordered list.
+func (e *Edit) order(i int, s *yang.Node, key string, w Where) error {
+	if !s.UserOrder || e.stack[i].c.List(s).order.stands(key, w) {
+		return nil
+	}
+	if !e.list(i, s).order.put(e.id, key, w) {
+		return e.noAnchor(s, key)
+	}
+	return nil
 }
 
 // noAnchor is the error of RFC 7950 section 15.7.
@@ -320,10 +331,7 @@ func (e *Edit) Leaf(s *yang.Node, v yang.Value, op Op, w Where) error {
 		if old == nil {
 			e.list(i, s).tree.set(e.id, key, &Leaf{s, v})
 		}
-		if s.UserOrder && !e.list(i, s).order.put(e.id, key, w) {
-			return e.noAnchor(s, key)
-		}
-		return nil
+		return e.order(i, s, key, w)
 	}
 	if l, ok := old.(*Leaf); !ok || l.Value != v {
 		e.own(i).put(&Leaf{s, v})

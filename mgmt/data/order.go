@@ -30,6 +30,28 @@ type Where struct {
 	Key    string // of the entry before or after which
 }
 
+// stands tells whether key is where w wants it already.
+func (o *order) stands(key string, w Where) bool {
+	at, had := o.pos.get(key)
+	if !had {
+		return false
+	}
+	switch w.Insert {
+	case "first":
+		return at == o.edge(true)
+	case "before", "after":
+		a, ok := o.pos.get(w.Key)
+		if !ok {
+			return false
+		}
+		prev, next := o.at.near(a)
+		return w.Insert == "before" && at == prev || w.Insert == "after" && at == next
+	case "last":
+		return at == o.edge(false)
+	}
+	return true
+}
+
 // put places key; false when the anchor does not exist.
 func (o *order) put(edit uint64, key string, w Where) bool {
 	old, had := o.pos.get(key)

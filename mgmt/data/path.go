@@ -18,8 +18,8 @@ type Path struct {
 }
 
 // String gives an instance-identifier with module names as prefixes, the form
-// that ParsePath reads. Below an operation it begins with the operation. An
-// entry without keys is named by its number.
+// that ParsePath reads. In the input or output of an operation it begins with
+// the operation, as its elements do in a message. An entry without keys is named by its number.
 func (p *Path) String() string {
 	if p == nil {
 		return ""
@@ -32,7 +32,9 @@ func (p *Path) append(b []byte) []byte {
 	switch {
 	case p.Up != nil:
 		b = p.Up.append(b)
-	case n.Up != nil && n.Up.Kind != yang.Root:
+	case n.Up != nil && (n.Up.Kind == yang.Input || n.Up.Kind == yang.Output):
+		b = append(b, n.Up.Up.Path()...)
+	case n.Up != nil:
 		b = append(b, n.Up.Path()...)
 	}
 	b = append(b, '/')
@@ -105,6 +107,18 @@ func Find(root *Container, path string) (Node, error) {
 		return nil, err
 	}
 	return p.In(root), nil
+}
+
+// Text gives the value of the leaf that a text path names, set or default in
+// use; "" when there is none. For tests and tools.
+func Text(root *Container, path string) string {
+	p, err := ParsePath(root.S, path)
+	if err != nil || p == nil || p.Schema.Kind != yang.Leaf {
+		return ""
+	}
+	c, _ := p.Up.In(root).(*Container)
+	v, _, _ := c.Value(p.Schema)
+	return v.Text
 }
 
 // ParsePath reads a path as Path.String writes it: module names for prefixes,
