@@ -98,15 +98,17 @@ func (d *delta) placed(o *reordered) {
 	d.enter(o.up)
 	by := make(map[string]data.Change, len(o.changes))
 	follows := make(map[string]string, len(o.changes)) // anchor to entry
+	sayable := true
 	for _, c := range o.changes {
 		by[c.Path.Key] = c
 		if a, ok := o.list.Before(c.Path.Key); ok {
 			follows[a] = c.Path.Key
-			if o.list.S.Kind == yang.List && strings.Contains(a, "'") && strings.Contains(a, `"`) {
-				d.rewrite(o, by) // no literal of a predicate can say this key
-				return
-			}
+			sayable = sayable && (o.list.S.Kind == yang.LeafList || !strings.Contains(a, "'") || !strings.Contains(a, `"`))
 		}
+	}
+	if !sayable { // no literal of a predicate can say that key
+		d.rewrite(o, by)
+		return
 	}
 	for _, c := range o.changes {
 		key := c.Path.Key

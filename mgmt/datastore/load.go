@@ -145,6 +145,9 @@ func (r *replay) run() error {
 			return err
 		}
 	}
+	if no := r.s.snaps[len(r.s.snaps)-1].segment; r.no < no { // made before the snapshot that names it
+		return missing(no)
+	}
 	if r.last.Seq < r.s.newest {
 		return &CorruptError{Path: r.path(r.no), Offset: r.used, Do: "Restore it from a backup.",
 			Why: fmt.Sprintf("the journal ends with seq=%d, but there is a snapshot of seq=%d", r.last.Seq, r.s.newest)}

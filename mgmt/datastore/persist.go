@@ -108,7 +108,7 @@ func (s *Store) rotate() error {
 		return err
 	}
 	s.mu.Lock()
-	if s.base != nil || s.closed || s.seg.broken != nil {
+	if s.base != nil || s.seg.broken != nil {
 		s.mu.Unlock() // not now; the empty file does no harm and is made anew
 		return seg.f.Close()
 	}
