@@ -405,3 +405,11 @@ func (s *slowState) State(ctx context.Context, w binding.Want, e *data.Edit) err
 	defer e.Leave()
 	return e.Set(n.ChildByName("state"), "slow")
 }
+
+// unmarshal reads elements by the standard library.
+func unmarshal(t testing.TB, text string, v any) {
+	t.Helper()
+	if err := xml.Unmarshal([]byte(text), v); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+}
