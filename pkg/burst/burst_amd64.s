@@ -108,3 +108,185 @@ loop:
 	CMPQ         DI, BX
 	JNE          loop
 	RET
+
+// func parse4Asm(ptr *uintptr, length *uint16, n int, mac uint64, port uint64, s0 uint64, s1 uint64, masks *[2]uint64, key *[2]uint64, hash *uint64, bad *uint8)
+TEXT ·parse4Asm(SB), NOSPLIT, $0-88
+	MOVQ ptr+0(FP), CX
+	MOVQ length+8(FP), BX
+	MOVQ key+64(FP), SI
+	MOVQ hash+72(FP), DI
+	MOVQ bad+80(FP), R8
+	MOVQ masks+56(FP), R9
+	XORQ R10, R10
+
+loop:
+	MOVQ (CX)(R10*8), R11
+	MOVQ 14(R11), R12
+	MOVQ 22(R11), R13
+
+	// key
+	MOVBLZX 23(R11), R14
+	SHLQ    $0x04, R14
+	MOVQ    30(R11), AX
+	ANDQ    (R9)(R14*1), AX
+	MOVQ    32(R11), DX
+	ANDQ    8(R9)(R14*1), DX
+	ORQ     DX, AX
+	MOVQ    $0xffffffff0000ff00, DX
+	ANDQ    R13, DX
+	ORQ     port+32(FP), DX
+	MOVQ    R10, R14
+	SHLQ    $0x04, R14
+	MOVQ    DX, (SI)(R14*1)
+	MOVQ    AX, 8(SI)(R14*1)
+
+	// hash
+	XORQ s0+40(FP), DX
+	XORQ s1+48(FP), AX
+	MULQ DX
+	XORQ DX, AX
+	MOVQ AX, (DI)(R10*8)
+
+	// sum of the header, folded to 16 bits: 0xffff
+	MOVL    30(R11), AX
+	ADDQ    R12, AX
+	ADCQ    R13, AX
+	ADCQ    $0x00, AX
+	MOVQ    AX, R14
+	SHRQ    $0x20, R14
+	ADDL    R14, AX
+	ADCL    $0x00, AX
+	MOVL    AX, R14
+	SHRL    $0x10, R14
+	ADDW    R14, AX
+	ADCW    $0x00, AX
+	MOVWLZX AX, AX
+	XORL    $0x0000ffff, AX
+
+	// version and header length; MF and offset
+	MOVQ    $0xff3f0000000000ff, R14
+	ANDQ    R12, R14
+	XORQ    $0x45, R14
+	ORQ     R14, AX
+	MOVQ    (R11), R14
+	SHLQ    $0x10, R14
+	XORQ    mac+24(FP), R14
+	ORQ     R14, AX
+	MOVWLZX 12(R11), R14
+	XORL    $0x00000008, R14
+	ORQ     R14, AX
+
+	// 28 <= total length <= frame length - 14
+	SHRL    $0x10, R12
+	ROLW    $0x08, R12
+	MOVWLZX (BX)(R10*2), R14
+	SUBL    $0x0e, R14
+	SUBL    R12, R14
+	SHRL    $0x1f, R14
+	ORQ     R14, AX
+	SUBL    $0x1c, R12
+	SHRL    $0x1f, R12
+	ORQ     R12, AX
+
+	// TTL above 1
+	MOVBLZX R13, R13
+	SUBL    $0x02, R13
+	SHRL    $0x1f, R13
+	ORQ     R13, AX
+	SETNE   (R8)(R10*1)
+	INCQ    R10
+	CMPQ    R10, n+16(FP)
+	JNE     loop
+	RET
+
+// func parse6Asm(ptr *uintptr, length *uint16, n int, mac uint64, port uint64, s *[4]uint64, masks *[2]uint64, key *[5]uint64, hash *uint64, bad *uint8)
+TEXT ·parse6Asm(SB), NOSPLIT, $0-80
+	MOVQ ptr+0(FP), CX
+	MOVQ length+8(FP), BX
+	MOVQ key+56(FP), SI
+	MOVQ hash+64(FP), DI
+	MOVQ bad+72(FP), R8
+	MOVQ masks+48(FP), R9
+	MOVQ s+40(FP), R10
+	XORQ R11, R11
+
+loop:
+	MOVQ (CX)(R11*8), R12
+	MOVQ 14(R12), R13
+
+	// last word of the key; refused next headers
+	MOVBLZX 20(R12), R15
+	MOVQ    R15, R14
+	SHLQ    $0x04, R14
+	SHLQ    $0x20, R15
+	ORQ     port+32(FP), R15
+	MOVL    54(R12), AX
+	ANDQ    (R9)(R14*1), AX
+	ORQ     AX, R15
+	MOVL    56(R12), AX
+	MOVQ    8(R9)(R14*1), R14
+	ANDQ    R14, AX
+	ORQ     AX, R15
+	SHRQ    $0x3f, R14
+	MOVQ    R15, 32(SI)
+
+	// hash: mix(mix(a^s0, b^s1)^e, mix(c^s2, d^s3)^s1)
+	MOVQ    22(R12), DX
+	MOVQ    30(R12), AX
+	MOVQ    DX, (SI)
+	MOVQ    AX, 8(SI)
+	XORQ    (R10), DX
+	XORQ    8(R10), AX
+	MULQ    DX
+	XORQ    DX, AX
+	XORQ    AX, R15
+	MOVQ    38(R12), DX
+	MOVQ    46(R12), AX
+	MOVQ    DX, 16(SI)
+	MOVQ    AX, 24(SI)
+	XORQ    16(R10), DX
+	XORQ    24(R10), AX
+	MULQ    DX
+	XORQ    DX, AX
+	XORQ    8(R10), AX
+	MULQ    R15
+	XORQ    DX, AX
+	MOVQ    AX, (DI)(R11*8)
+	ADDQ    $0x28, SI
+	MOVQ    (R12), AX
+	SHLQ    $0x10, AX
+	XORQ    mac+24(FP), AX
+	ORQ     AX, R14
+	MOVWLZX 12(R12), AX
+	XORL    $0x0000dd86, AX
+	ORQ     AX, R14
+
+	// version
+	MOVL R13, AX
+	ANDL $0x000000f0, AX
+	XORL $0x00000060, AX
+	ORQ  AX, R14
+
+	// 8 <= payload length <= frame length - 54
+	SHRQ    $0x20, R13
+	MOVWLZX R13, R15
+	ROLW    $0x08, R15
+	MOVWLZX (BX)(R11*2), AX
+	SUBL    $0x36, AX
+	SUBL    R15, AX
+	SHRL    $0x1f, AX
+	ORQ     AX, R14
+	SUBL    $0x08, R15
+	SHRL    $0x1f, R15
+	ORQ     R15, R14
+
+	// hop limit above 1
+	SHRL  $0x18, R13
+	SUBL  $0x02, R13
+	SHRL  $0x1f, R13
+	ORQ   R13, R14
+	SETNE (R8)(R11*1)
+	INCQ  R11
+	CMPQ  R11, n+16(FP)
+	JNE   loop
+	RET

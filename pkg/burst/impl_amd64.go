@@ -19,9 +19,9 @@ func bucketMatch(buckets uintptr, bidx *uint32, hash *uint64, n int, out *uint32
 }
 
 func parse4(ptr []uintptr, length []uint16, mac, port uint64, s *Seed, key []Key4, hash []uint64, bad []uint8) {
-	parse4Go(ptr, length, mac, port, s, key, hash, bad)
+	parse4Asm(&ptr[0], &length[0], len(ptr), mac, port, s[0], s[1], &masks4[0], &key[0], &hash[0], &bad[0])
 }
 
 func parse6(ptr []uintptr, length []uint16, mac uint64, port uint32, s *Seed, key []Key6, hash []uint64, bad []uint8) {
-	parse6Go(ptr, length, mac, port, s, key, hash, bad)
+	parse6Asm(&ptr[0], &length[0], len(ptr), mac, uint64(port)<<40, (*[4]uint64)(s), &masks6[0], &key[0], &hash[0], &bad[0])
 }

@@ -29,3 +29,13 @@ func prefetchPtrs(ptr *uintptr, n int, off uint64)
 //
 //go:noescape
 func bucketMatchAVX2(buckets uintptr, bidx *uint32, hash *uint64, n int, out *uint32)
+
+// parse4Asm is ParseHash4; n > 0, mac is shifted left by 16.
+//
+//go:noescape
+func parse4Asm(ptr *uintptr, length *uint16, n int, mac uint64, port uint64, s0 uint64, s1 uint64, masks *[2]uint64, key *[2]uint64, hash *uint64, bad *uint8)
+
+// parse6Asm is ParseHash6; n > 0, mac is shifted left by 16, port by 40.
+//
+//go:noescape
+func parse6Asm(ptr *uintptr, length *uint16, n int, mac uint64, port uint64, s *[4]uint64, masks *[2]uint64, key *[5]uint64, hash *uint64, bad *uint8)

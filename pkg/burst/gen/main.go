@@ -18,6 +18,8 @@ func main() {
 	prefetchPicked()
 	prefetchPtrs()
 	bucketMatch()
+	parse4()
+	parse6()
 	Generate()
 }
 
@@ -125,6 +127,202 @@ func bucketMatch() {
 	MOVL(m.As32(), Mem{Base: out, Index: i, Scale: 4})
 	INCQ(i)
 	CMPQ(i, n)
+	JNE(LabelRef("loop"))
+	RET()
+}
+
+// param is an argument as a memory operand: there are more of them than
+// registers.
+func param(name string) Op {
+	b, err := Param(name).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return b.Addr
+}
+
+// addressAndType ORs what is wrong with destination address and EtherType
+// into acc. The frame is at p; typ is as loaded, first byte lowest.
+func addressAndType(p, acc, t Register, typ uint32) {
+	MOVQ(Mem{Base: p}, t)
+	SHLQ(Imm(16), t)
+	XORQ(param("mac"), t)
+	ORQ(t, acc)
+	MOVWLZX(Mem{Base: p, Disp: 12}, t.(GPVirtual).As32())
+	XORL(U32(typ), t.(GPVirtual).As32())
+	ORQ(t, acc)
+}
+
+// negative ORs the sign of the 32-bit t into acc.
+func negative(t, acc GPVirtual) {
+	SHRL(Imm(31), t.As32())
+	ORQ(t, acc)
+}
+
+// parse4 follows parse4Go in parse.go; each check leaves 0 in what it ORs into
+// acc when it passes.
+func parse4() {
+	TEXT("parse4Asm", NOSPLIT, "func(ptr *uintptr, length *uint16, n int, mac uint64, port uint64, s0 uint64, s1 uint64, masks *[2]uint64, key *[2]uint64, hash *uint64, bad *uint8)")
+	Pragma("noescape")
+	Doc("parse4Asm is ParseHash4; n > 0, mac is shifted left by 16.")
+	ptr, ln, key := Load(Param("ptr"), GP64()), Load(Param("length"), GP64()), Load(Param("key"), GP64())
+	hash, bad, masks := Load(Param("hash"), GP64()), Load(Param("bad"), GP64()), Load(Param("masks"), GP64())
+	i, p, w0, w1, t, acc := GP64(), GP64(), GP64(), GP64(), GP64(), GP64()
+	XORQ(i, i)
+	Label("loop")
+	MOVQ(Mem{Base: ptr, Index: i, Scale: 8}, p)
+	MOVQ(Mem{Base: p, Disp: 14}, w0)
+	MOVQ(Mem{Base: p, Disp: 22}, w1)
+
+	Comment("key")
+	MOVBLZX(Mem{Base: p, Disp: 23}, t.As32())
+	SHLQ(Imm(4), t)
+	MOVQ(Mem{Base: p, Disp: 30}, RAX)
+	ANDQ(Mem{Base: masks, Index: t, Scale: 1}, RAX)
+	MOVQ(Mem{Base: p, Disp: 32}, RDX)
+	ANDQ(Mem{Base: masks, Index: t, Scale: 1, Disp: 8}, RDX)
+	ORQ(RDX, RAX)
+	MOVQ(U64(0xffffffff0000ff00), RDX)
+	ANDQ(w1, RDX)
+	ORQ(param("port"), RDX)
+	MOVQ(i, t)
+	SHLQ(Imm(4), t)
+	MOVQ(RDX, Mem{Base: key, Index: t, Scale: 1})
+	MOVQ(RAX, Mem{Base: key, Index: t, Scale: 1, Disp: 8})
+
+	Comment("hash")
+	XORQ(param("s0"), RDX)
+	XORQ(param("s1"), RAX)
+	MULQ(RDX)
+	XORQ(RDX, RAX)
+	MOVQ(RAX, Mem{Base: hash, Index: i, Scale: 8})
+
+	Comment("sum of the header, folded to 16 bits: 0xffff")
+	MOVL(Mem{Base: p, Disp: 30}, acc.As32())
+	ADDQ(w0, acc)
+	ADCQ(w1, acc)
+	ADCQ(Imm(0), acc)
+	MOVQ(acc, t)
+	SHRQ(Imm(32), t)
+	ADDL(t.As32(), acc.As32())
+	ADCL(Imm(0), acc.As32())
+	MOVL(acc.As32(), t.As32())
+	SHRL(Imm(16), t.As32())
+	ADDW(t.As16(), acc.As16())
+	ADCW(Imm(0), acc.As16())
+	MOVWLZX(acc.As16(), acc.As32())
+	XORL(U32(0xffff), acc.As32())
+
+	Comment("version and header length; MF and offset")
+	MOVQ(U64(0xff3f0000000000ff), t)
+	ANDQ(w0, t)
+	XORQ(Imm(0x45), t)
+	ORQ(t, acc)
+	addressAndType(p, acc, t, 0x0008)
+
+	Comment("28 <= total length <= frame length - 14")
+	SHRL(Imm(16), w0.As32())
+	ROLW(Imm(8), w0.As16())
+	MOVWLZX(Mem{Base: ln, Index: i, Scale: 2}, t.As32())
+	SUBL(Imm(14), t.As32())
+	SUBL(w0.As32(), t.As32())
+	negative(t, acc)
+	SUBL(Imm(28), w0.As32())
+	negative(w0, acc)
+
+	Comment("TTL above 1")
+	MOVBLZX(w1.As8(), w1.As32())
+	SUBL(Imm(2), w1.As32())
+	SHRL(Imm(31), w1.As32())
+	ORQ(w1, acc)
+	SETNE(Mem{Base: bad, Index: i, Scale: 1})
+	INCQ(i)
+	CMPQ(i, param("n"))
+	JNE(LabelRef("loop"))
+	RET()
+}
+
+// parse6 follows parse6Go in parse.go.
+func parse6() {
+	TEXT("parse6Asm", NOSPLIT, "func(ptr *uintptr, length *uint16, n int, mac uint64, port uint64, s *[4]uint64, masks *[2]uint64, key *[5]uint64, hash *uint64, bad *uint8)")
+	Pragma("noescape")
+	Doc("parse6Asm is ParseHash6; n > 0, mac is shifted left by 16, port by 40.")
+	ptr, ln, key := Load(Param("ptr"), GP64()), Load(Param("length"), GP64()), Load(Param("key"), GP64())
+	hash, bad, masks := Load(Param("hash"), GP64()), Load(Param("bad"), GP64()), Load(Param("masks"), GP64())
+	s := Load(Param("s"), GP64())
+	i, p, w0, t, acc, e := GP64(), GP64(), GP64(), GP64(), GP64(), GP64()
+	XORQ(i, i)
+	Label("loop")
+	MOVQ(Mem{Base: ptr, Index: i, Scale: 8}, p)
+	MOVQ(Mem{Base: p, Disp: 14}, w0)
+
+	Comment("last word of the key; refused next headers")
+	MOVBLZX(Mem{Base: p, Disp: 20}, e.As32())
+	MOVQ(e, acc)
+	SHLQ(Imm(4), acc)
+	SHLQ(Imm(32), e)
+	ORQ(param("port"), e)
+	MOVL(Mem{Base: p, Disp: 54}, t.As32())
+	ANDQ(Mem{Base: masks, Index: acc, Scale: 1}, t)
+	ORQ(t, e)
+	MOVL(Mem{Base: p, Disp: 56}, t.As32())
+	MOVQ(Mem{Base: masks, Index: acc, Scale: 1, Disp: 8}, acc)
+	ANDQ(acc, t)
+	ORQ(t, e)
+	SHRQ(Imm(63), acc)
+	MOVQ(e, Mem{Base: key, Disp: 32})
+
+	Comment("hash: mix(mix(a^s0, b^s1)^e, mix(c^s2, d^s3)^s1)")
+	MOVQ(Mem{Base: p, Disp: 22}, RDX)
+	MOVQ(Mem{Base: p, Disp: 30}, RAX)
+	MOVQ(RDX, Mem{Base: key})
+	MOVQ(RAX, Mem{Base: key, Disp: 8})
+	XORQ(Mem{Base: s}, RDX)
+	XORQ(Mem{Base: s, Disp: 8}, RAX)
+	MULQ(RDX)
+	XORQ(RDX, RAX)
+	XORQ(RAX, e)
+	MOVQ(Mem{Base: p, Disp: 38}, RDX)
+	MOVQ(Mem{Base: p, Disp: 46}, RAX)
+	MOVQ(RDX, Mem{Base: key, Disp: 16})
+	MOVQ(RAX, Mem{Base: key, Disp: 24})
+	XORQ(Mem{Base: s, Disp: 16}, RDX)
+	XORQ(Mem{Base: s, Disp: 24}, RAX)
+	MULQ(RDX)
+	XORQ(RDX, RAX)
+	XORQ(Mem{Base: s, Disp: 8}, RAX)
+	MULQ(e)
+	XORQ(RDX, RAX)
+	MOVQ(RAX, Mem{Base: hash, Index: i, Scale: 8})
+	ADDQ(Imm(40), key)
+
+	addressAndType(p, acc, t, 0xdd86)
+
+	Comment("version")
+	MOVL(w0.As32(), t.As32())
+	ANDL(U32(0xf0), t.As32())
+	XORL(U32(0x60), t.As32())
+	ORQ(t, acc)
+
+	Comment("8 <= payload length <= frame length - 54")
+	SHRQ(Imm(32), w0)
+	MOVWLZX(w0.As16(), e.As32())
+	ROLW(Imm(8), e.As16())
+	MOVWLZX(Mem{Base: ln, Index: i, Scale: 2}, t.As32())
+	SUBL(Imm(54), t.As32())
+	SUBL(e.As32(), t.As32())
+	negative(t, acc)
+	SUBL(Imm(8), e.As32())
+	negative(e, acc)
+
+	Comment("hop limit above 1")
+	SHRL(Imm(24), w0.As32())
+	SUBL(Imm(2), w0.As32())
+	SHRL(Imm(31), w0.As32())
+	ORQ(w0, acc)
+	SETNE(Mem{Base: bad, Index: i, Scale: 1})
+	INCQ(i)
+	CMPQ(i, param("n"))
 	JNE(LabelRef("loop"))
 	RET()
 }
