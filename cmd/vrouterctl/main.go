@@ -102,4 +102,3 @@ func version() string {
 	}
 	return "development"
 }
-
