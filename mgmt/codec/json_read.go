@@ -240,7 +240,38 @@ func jsonValue(t *yang.Type, v any, ns yang.Prefixes) (yang.Value, error) {
 	if !ok {
 		return yang.Value{}, errJSONKind
 	}
+	if t.Base == yang.Any { // only what can stand in XML as it is
+		lx, err := NewLexer([]byte("<x>"+text+"</x>"), nil)
+		if err != nil {
+			return yang.Value{}, err
+		}
+		if _, err := lx.Next(); err != nil {
+			return yang.Value{}, err
+		}
+		c, err := lx.content()
+		if err != nil {
+			return yang.Value{}, err
+		}
+		if k, err := lx.Next(); err != nil || k != EOF {
+			return yang.Value{}, errSyntax
+		}
+		text = string(c)
+	}
+	if !legal(text) {
+		return yang.Value{}, errors.New("holds a character that YANG strings cannot")
+	}
 	return t.Parse(text, ns)
+}
+
+// legal tells whether a text has only the characters of YANG strings, which
+// are those of XML (RFC 7950 section 9.4).
+func legal(s string) bool {
+	for _, r := range s {
+		if r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF {
+			return false
+		}
+	}
+	return true
 }
 
 // longPath gives every name of a path its module, which in JSON stands only
