@@ -1,308 +1,459 @@
-// Package validate checks a changed tree, looking only at what the change can
-// affect: mandatory nodes and choices, min- and max-elements, and leafrefs in
-// both directions. Types and keys were checked when the data was read.
+// Package validate checks a configuration tree (RFC 7950 section 8): must and
+// when, mandatory nodes and choices, min- and max-elements, unique, leafrefs
+// and instance-identifiers in both directions. Types and keys were checked
+// when the data was read; state is never checked.
 //
-// Not checked yet: must, when, unique, leafrefs with predicates, leafrefs
-// inside a union, instance-identifiers.
+// A change is checked in time that follows its size. For every schema node
+// the Validator knows which conditions read it, and from which common
+// ancestor; from a changed instance it finds the instances of those
+// conditions, and evaluates no other. Conditions that are reached by an
+// absolute path are evaluated for all their instances. References and unique
+// values are counted, so that one that goes or comes costs a look-up.
 package validate
 
 import (
-	"strings"
+	"fmt"
+	"slices"
 
 	"vrouter/mgmt/data"
+	"vrouter/mgmt/xpath"
 	"vrouter/mgmt/yang"
 )
 
-// A Validator holds what the schema alone tells.
+// A Validator holds what the schema alone tells. It does not change after New,
+// so any number of goroutines may use it.
 type Validator struct {
-	schema *yang.Schema
-	by     map[*yang.Node][]*yang.Node // leafref target to the leaves that point at it
-	paths  map[*yang.Node]refPath
+	schema  *yang.Schema
+	xp      *xpath.Engine
+	info    []info  // by schema node ID
+	always  []*rule // those that may read anything
+	idRefs  []*reference
+	nRules  int
+	unknown []string
 }
 
-type refPath struct {
-	ups  int          // -1: absolute
-	down []*yang.Node // data nodes from there, the target last
-}
+// Refs is what a tree's validation keeps for the next change: how often each
+// referenced value and each unique combination occurs. It belongs to one
+// tree, shares structure with its predecessor, and is swapped with the tree.
+// The zero Refs belongs to the empty tree.
+type Refs struct{ data.Counts }
 
-// New prepares a schema; the error names the expression that cannot be
+// New prepares a schema. The error names the node whose expression cannot be
 // compiled.
 func New(s *yang.Schema) (*Validator, error) {
-	v := &Validator{s, map[*yang.Node][]*yang.Node{}, map[*yang.Node]refPath{}}
-	for _, n := range s.LeafRefs {
-		if !n.Config || n.Type.NoInst {
-			continue
-		}
-		x := n.Type.RefPath().Text
-		if strings.ContainsAny(x, "[(") {
-			continue
-		}
-		p := refPath{ups: -1}
-		top := s.Root
-		if !n.Type.RefAbsolute() {
-			p.ups = strings.Count(x, "..")
-			top = n
-			for range p.ups {
-				top = top.Up
-			}
-		}
-		for t := n.Type.Target; t != top && t != nil; t = t.Up {
-			p.down = append([]*yang.Node{t}, p.down...)
-		}
-		v.paths[n] = p
-		v.by[n.Type.Target] = append(v.by[n.Type.Target], n)
+	xp, err := xpath.New(s)
+	if err != nil {
+		return nil, err
 	}
+	v := &Validator{schema: s, xp: xp, info: make([]info, s.N)}
+	if err := v.compile(s.Root); err != nil {
+		return nil, err
+	}
+	v.mark(s.Root)
 	return v, nil
 }
 
-// Refs counts the leafref instances of a tree by leaf and value, so that the
-// removal of a target finds at once whether anything still points at it. It
-// belongs to one tree, shares structure with its predecessor, and is swapped
-// with the tree.
-type Refs struct{ data.Counts }
+// XPath gives the engine that the conditions are compiled with; filters may
+// share it.
+func (v *Validator) XPath() *xpath.Engine { return v.xp }
 
-func refKey(n *yang.Node, value string) string {
-	return string([]byte{byte(n.ID >> 8), byte(n.ID)}) + value
-}
+// Unknown lists names in conditions that no schema node has, as "node: name".
+// They are no error, since a feature may be off, but a module that is whole
+// has none.
+func (v *Validator) Unknown() []string { return slices.Clone(v.unknown) }
 
-type run struct {
-	v    *Validator
-	root *data.Container
-	refs *data.CountEdit
-	errs data.Errors
-	last *data.Container // the parent checked last
-	now  []found         // leafref instances to check
-	gone []data.Leaf     // removed targets
-}
-
-type found struct {
-	at   *data.Path
-	leaf *data.Leaf
-}
-
-// Change validates the step from old to new. refs belongs to old. It returns
-// the tree to use, which is new without the nodes whose when turned false
-// (the same pointer when there are none), and the Refs of that tree. With
-// errors both results are not to be used.
+// Change validates the step from old to new. refs belongs to old, which is
+// valid or empty. It returns the tree to use: new without the nodes whose when
+// condition turned false by a change elsewhere (RFC 7950 section 8.2), the
+// same pointer when there are none; and the Refs of that tree. Nodes that new
+// adds or changes under a false condition are errors. With errors the other
+// results are nothing to use.
 func (v *Validator) Change(old, new *data.Container, refs Refs) (out *data.Container, outRefs Refs, errs data.Errors) {
-	r := &run{v: v, root: new, refs: refs.Begin()}
-	r.required(nil, new)
-	data.Diff(old, new, r.change)
-	for _, f := range r.now {
-		r.resolves(f)
-	}
-	for _, t := range r.gone {
-		r.referrers(t)
-	}
-	return new, Refs{r.refs.Done()}, r.errs
+	out, outRefs, errs, _ = v.change(old, new, refs)
+	return out, outRefs, errs
 }
 
 // All validates a whole tree, as read at the start, and gives its Refs.
 func (v *Validator) All(tree *data.Container) (Refs, data.Errors) {
-	_, refs, errs := v.Change(data.New(v.schema), tree, Refs{})
+	_, refs, errs, _ := v.change(data.New(v.schema), tree, Refs{})
 	return refs, errs
 }
 
-func (r *run) fail(p *data.Path, tag, app, msg string) {
-	r.errs = append(r.errs, &data.Error{Tag: tag, AppTag: app, Path: p.String(), Msg: msg})
+// When does only the part of Change that belongs to an edit of a candidate
+// rather than to its validation: nodes whose condition an edit turns false go,
+// and nodes that the edit sends under a false condition are refused (RFC 7950
+// sections 8.2 and 8.3.1).
+func (v *Validator) When(old, new *data.Container) (out *data.Container, errs data.Errors) {
+	out, errs, _ = v.settle(old, new)
+	return out, errs
 }
 
-func (r *run) change(c data.Change) {
-	if c.Kind == data.Moved {
-		return
+// change also counts the evaluated expressions.
+func (v *Validator) change(old, new *data.Container, refs Refs) (*data.Container, Refs, data.Errors, int) {
+	out, errs, n := v.settle(old, new)
+	if len(errs) > 0 {
+		return new, refs, errs, n
 	}
-	if c.Parent != nil && c.Parent != r.last && c.Kind != data.Modified {
-		r.last = c.Parent
-		r.required(c.Path.Up, c.Parent)
-	}
-	if c.Old != nil {
-		r.walk(c.Path, c.Old, false)
-	}
-	if c.New != nil {
-		r.walk(c.Path, c.New, true)
-	}
+	r := v.begin(old, out)
+	r.refs = refs.Begin()
+	r.noPrune = r.refs.Get(anyID) > 0
+	r.walk()
+	r.finish()
+	return out, Refs{r.refs.Done()}, r.errs, n + r.e.Count
 }
 
-// walk visits what came (in) or went.
-func (r *run) walk(at *data.Path, n data.Node, in bool) {
-	switch n := n.(type) {
-	case *data.Leaf:
-		if _, ok := r.v.paths[n.S]; ok && n.S.HasRefs {
-			if in {
-				r.refs.Add(refKey(n.S, n.Value.Text), 1)
-				r.now = append(r.now, found{at, n})
-			} else {
-				r.refs.Add(refKey(n.S, n.Value.Text), -1)
-			}
-		}
-		if !in && r.v.by[n.S] != nil {
-			r.gone = append(r.gone, *n)
-		}
-	case *data.Container:
-		if in {
-			r.required(at, n)
-		}
-		for _, k := range n.Kids() {
-			s := k.Schema()
-			if in && !s.Checked {
-				continue // nothing here to check
-			}
-			if l, ok := k.(*data.List); ok {
-				l.Each(func(key string, e data.Node) bool {
-					r.walk(&data.Path{Up: at, Schema: s, Key: key, Entry: true}, e, in)
-					return true
-				})
-				continue
-			}
-			r.walk(&data.Path{Up: at, Schema: s}, k, in)
-		}
-	}
+// run is one pass over a change.
+type run struct {
+	v        *Validator
+	old, new *data.Container
+	e        *xpath.Eval // on new
+	errs     data.Errors
+
+	guards  bool // first pass: settle conditions of nodes, check nothing else
+	noPrune bool // some instance-identifier may mean any deleted node
+	refs    *data.CountEdit
+	seen    map[seenKey]bool
+
+	lastPath *data.Path
+	lastAt   *xpath.Instance
+	free     int // mark after lastAt
+
+	off      []offNode    // first pass: nodes under a false condition
+	gone     []goneTarget // removed targets of references
+	goneIDs  []*data.Path // removed nodes
+	conflict []conflict   // unique combinations that came
 }
 
-// required checks what must stand in a container that exists.
-func (r *run) required(at *data.Path, c *data.Container) {
-	r.kids(at, c, c.S, c.S.Kids)
-	for _, k := range c.Kids() {
-		if l, ok := k.(*data.List); ok && l.S.Max > 0 && l.Len() > l.S.Max {
-			r.fail(&data.Path{Up: at, Schema: l.S}, "operation-failed", "too-many-elements", "too many entries")
-		}
-	}
+// seenKey names what was done already: a rule at an instance. An implied
+// instance is named by the nearest one that is there.
+type seenKey struct {
+	rule int
+	n    data.Node
+	s    *yang.Node
+	key  string
 }
 
-func (r *run) kids(at *data.Path, c *data.Container, s *yang.Node, kids []*yang.Node) {
-	if s.Kind != yang.Choice && s.Kind != yang.Case && !s.Required {
-		return
-	}
-	for _, k := range kids {
-		if !k.Config || len(k.When) > 0 { // a when may be false: not evaluated yet
-			continue
-		}
-		switch k.Kind {
-		case yang.Leaf:
-			if k.Mandatory && c.Child(k) == nil && !k.IsKey() {
-				r.fail(&data.Path{Up: at, Schema: k}, "data-missing", "", "mandatory leaf is missing")
-			}
-		case yang.List, yang.LeafList:
-			if k.Min > 0 && c.List(k).Len() < k.Min {
-				r.fail(&data.Path{Up: at, Schema: k}, "operation-failed", "too-few-elements", "too few entries")
-			}
-		case yang.Container:
-			if !k.Presence && k.Required && c.Sub(k) == nil {
-				r.kids(&data.Path{Up: at, Schema: k}, nil, k, k.Kids)
-			}
-			if sub := c.Sub(k); !k.Presence && k.Required && sub != nil {
-				r.kids(&data.Path{Up: at, Schema: k}, sub, k, k.Kids)
-			}
-		case yang.Choice:
-			var active *yang.Node
-			for _, cs := range k.Kids {
-				if present(c, cs) {
-					active = cs
-				}
-			}
-			if active != nil {
-				r.kids(at, c, active, active.Kids)
-			} else if k.Mandatory {
-				r.fail(at, "data-missing", "missing-choice", "nothing of choice "+k.Name)
-			}
-		}
-	}
+// pseudo rules for seenKey; real ones count from 0.
+const (
+	seenRequired = -1 - iota
+	seenImplied
+	seenUnique
+	seenBase // minus the rule
+)
+
+func (v *Validator) begin(old, new *data.Container) *run {
+	return &run{v: v, old: old, new: new, e: v.xp.On(new), seen: map[seenKey]bool{}}
 }
 
-func present(c *data.Container, s *yang.Node) bool {
-	for _, k := range s.Kids {
-		if k.Kind == yang.Choice || k.Kind == yang.Case {
-			if present(c, k) {
-				return true
-			}
-		} else if c.Child(k) != nil {
-			return true
-		}
-	}
-	return false
+func (r *run) fail(p *data.Path, tag, app, msg string, info ...data.Info) {
+	r.errs = append(r.errs, &data.Error{Tag: tag, AppTag: app, Path: p.String(), Msg: msg, Info: info})
 }
 
-// resolves checks one leafref instance.
-func (r *run) resolves(f found) {
-	p := r.v.paths[f.leaf.S]
-	var from data.Node = r.root
-	if p.ups > 0 {
-		at := f.at
-		for range p.ups {
-			at = at.Up
+// once tells whether this is the first time for a rule at an instance; extra
+// tells apart what pseudo rules do there.
+func (r *run) once(rule int, i *xpath.Instance, extra string) bool {
+	k := seenKey{rule: rule, n: i.Node, key: extra}
+	if i.Implied() {
+		k.s = i.Schema
+		if extra == "" {
+			k.key = i.Key
 		}
-		from = r.node(at)
+		for k.n == nil {
+			i = i.Up
+			k.n = i.Node
+		}
 	}
-	if c, _ := from.(*data.Container); c == nil || !exists(c, p.down, f.leaf.Value.Text) {
-		r.fail(f.at, "data-missing", "instance-required", "no "+f.leaf.S.Type.Target.Path()+" is "+f.leaf.Value.Text)
+	if r.seen[k] {
+		return false
 	}
+	r.seen[k] = true
+	return true
 }
 
-func (r *run) node(p *data.Path) data.Node {
+// at finds an instance by its path; that of the last one is kept, since
+// changes come in groups.
+func (r *run) at(p *data.Path) *xpath.Instance {
 	if p == nil {
-		return r.root
+		return r.e.Root()
 	}
-	c, _ := r.node(p.Up).(*data.Container)
-	n := c.Child(p.Schema)
-	if l, ok := n.(*data.List); ok && p.Entry {
-		return l.Get(p.Key)
+	if p != r.lastPath {
+		r.e.Free(0)
+		r.lastPath, r.lastAt = p, r.e.At(p)
+		r.free = r.e.Mark()
+	}
+	return r.lastAt
+}
+
+// walk visits everything that differs.
+func (r *run) walk() {
+	if len(r.old.Kids()) == 0 {
+		r.visit(r.e.Root(), 0)
+		return
+	}
+	if r.old == r.new {
+		return
+	}
+	any := false
+	data.Diff(r.old, r.new, func(c data.Change) {
+		any = true
+		r.change(c)
+	})
+	if !any {
+		return
+	}
+	root := r.e.Root()
+	for _, x := range r.v.always {
+		if x.kind == ruleGuard || !r.guards {
+			r.contexts(root, &reader{rule: x, anchor: root.Schema, down: chain(root.Schema, x.ctx), id: "always"})
+		}
+	}
+}
+
+// change handles one report of the diff.
+func (r *run) change(c data.Change) {
+	d := c.Path.Schema
+	if !d.Config || !r.affects(d) {
+		return
+	}
+	up := r.at(c.Path.Up)
+	if up == nil { // not reached: the container stands in both trees
+		panic(fmt.Sprintf("validate: no %s", c.Path.Up))
+	}
+	level := levelOf(up) + 1
+	switch c.Kind {
+	case data.Moved:
+		r.withSelf(up, d, c.Path.Key, func(self *xpath.Instance) { r.touch(up, d, self, maxLevel) })
+	case data.Modified:
+		r.leafGone(up, d, c.Old.(*data.Leaf))
+		r.unique(up, d)
+		r.withSelf(up, d, c.Path.Key, func(self *xpath.Instance) {
+			r.touch(up, d, self, maxLevel)
+			r.leafCame(self)
+		})
+	case data.Created:
+		if r.v.info[d.ID].worth(r.guards) {
+			r.withSelf(up, d, c.Path.Key, func(self *xpath.Instance) { r.visit(self, level) })
+		}
+	case data.Deleted:
+		r.leave(up, d, c.Old, c.Path)
+		if implicit(d) && r.v.info[d.ID].worth(r.guards) { // defaults take its place
+			r.e.Kids(up, d, func(i *xpath.Instance) bool { r.visit(i, level); return true })
+		}
+	}
+	if c.Kind == data.Created || c.Kind == data.Deleted {
+		r.siblings(up, d)
+		if !r.guards {
+			r.required(up)
+		}
+	}
+	r.e.Free(r.free)
+}
+
+// affects tells whether a change at d can matter at all.
+func (r *run) affects(d *yang.Node) bool {
+	return r.noPrune || r.v.info[d.ID].worth(r.guards) || len(r.v.info[d.ID].siblings) > 0 || !r.guards && r.v.info[d.Up.ID].demands
+}
+
+func (r *run) withSelf(up *xpath.Instance, d *yang.Node, key string, f func(*xpath.Instance)) {
+	if i := r.e.Child(up, d, key); i != nil {
+		f(i)
+	}
+}
+
+func levelOf(i *xpath.Instance) int {
+	n := 0
+	for ; i.Up != nil; i = i.Up {
+		n++
 	}
 	return n
 }
 
-// exists looks for a value: by key where the target is the only key of a
-// list, else through all entries.
-func exists(c *data.Container, down []*yang.Node, value string) bool {
-	switch n := c.Child(down[0]).(type) {
+// maxLevel is deeper than any node.
+const maxLevel = 1 << 20
+
+// visit handles an instance that came, with everything below it. top is the
+// level of the topmost one that came with it.
+func (r *run) visit(self *xpath.Instance, top int) {
+	d := self.Schema
+	if self.Up != nil {
+		r.touch(self.Up, d, self, top)
+	}
+	if d.Kind == yang.Leaf || d.Kind == yang.LeafList {
+		r.unique(self.Up, d)
+		if !self.Implied() {
+			r.leafCame(self)
+		}
+		return
+	}
+	if !r.guards {
+		for _, u := range r.v.info[d.ID].lists {
+			r.tuple(u, self)
+		}
+		r.required(self)
+	}
+	for _, k := range r.v.info[d.ID].kids(r.guards) {
+		r.e.Kids(self, k, func(i *xpath.Instance) bool { r.visit(i, top); return true })
+	}
+}
+
+// leave handles a node that went, with everything below it. up stands in the
+// new tree.
+func (r *run) leave(up *xpath.Instance, d *yang.Node, n data.Node, p *data.Path) {
+	in := &r.v.info[d.ID]
+	if n == nil && !implicit(d) || !r.noPrune && !in.worth(r.guards) {
+		return
+	}
+	r.touchGone(up, d)
+	if r.noPrune && !r.guards && n != nil {
+		r.idGone(p)
+	}
+	r.unique(up, d)
+	switch n := n.(type) {
 	case *data.Leaf:
-		return n.Value.Text == value
+		r.leafGone(up, d, n)
 	case *data.Container:
-		return exists(n, down[1:], value)
-	case *data.List:
-		if len(down) == 1 || len(down) == 2 && down[1].IsKey() && len(down[0].Keys) == 1 {
-			return n.Get(value) != nil
-		}
-		ok := false
-		n.Each(func(_ string, e data.Node) bool {
-			ok = exists(e.(*data.Container), down[1:], value)
-			return !ok
-		})
-		return ok
-	}
-	return false
-}
-
-// referrers checks what pointed at a removed target.
-func (r *run) referrers(t data.Leaf) {
-	for _, l := range r.v.by[t.S] {
-		p := r.v.paths[l]
-		if r.refs.Get(refKey(l, t.Value.Text)) == 0 || p.ups < 0 && exists(r.root, p.down, t.Value.Text) {
-			continue
-		}
-		r.instances(nil, r.root, l, t.Value.Text) // only now, to name them
-	}
-}
-
-func (r *run) instances(at *data.Path, c *data.Container, l *yang.Node, value string) {
-	for _, k := range c.Kids() {
-		s := k.Schema()
-		if !s.HasRefs {
-			continue
-		}
-		switch k := k.(type) {
-		case *data.Leaf:
-			if s == l && k.Value.Text == value {
-				r.resolves(found{&data.Path{Up: at, Schema: s}, k})
+		if !r.guards {
+			for _, u := range in.lists {
+				r.tupleGone(u, n, p)
 			}
-		case *data.Container:
-			r.instances(&data.Path{Up: at, Schema: s}, k, l, value)
-		case *data.List:
-			k.Each(func(key string, e data.Node) bool {
-				if ec, ok := e.(*data.Container); ok {
-					r.instances(&data.Path{Up: at, Schema: s, Key: key, Entry: true}, ec, l, value)
-				}
-				return true
-			})
+		}
+		kids := in.kids(r.guards)
+		if r.noPrune && !r.guards {
+			kids = d.Data
+		}
+		for _, k := range kids {
+			if l, ok := n.Child(k).(*data.List); ok {
+				l.Each(func(key string, e data.Node) bool {
+					r.leave(up, k, e, &data.Path{Up: p, Schema: k, Key: key, Entry: true})
+					return true
+				})
+				continue
+			}
+			r.leave(up, k, n.Child(k), &data.Path{Up: p, Schema: k})
+		}
+	case nil: // defaults that were there
+		for _, k := range in.kids(r.guards) {
+			r.leave(up, k, nil, nil)
 		}
 	}
+}
+
+// touch finds the conditions that read d and evaluates them where the instance
+// self below up can matter. self is nil when it is gone or unknown. In a
+// created subtree that begins at level top, conditions inside are evaluated
+// when they are visited themselves.
+func (r *run) touch(up *xpath.Instance, d *yang.Node, self *xpath.Instance, top int) {
+	for _, rd := range r.v.info[d.ID].readers(r.guards) {
+		base := up
+		if rd.anchor == d {
+			if base = self; self == nil {
+				continue
+			}
+		}
+		if !rd.own && rd.level >= top {
+			continue
+		}
+		for base.Schema != rd.anchor {
+			base = base.Up
+		}
+		r.contexts(base, rd)
+	}
+}
+
+func (r *run) touchGone(up *xpath.Instance, d *yang.Node) {
+	level := levelOf(up)
+	for _, rd := range r.v.info[d.ID].readers(r.guards) {
+		if rd.level > level {
+			continue // its instances went too
+		}
+		base := up
+		for base.Schema != rd.anchor {
+			base = base.Up
+		}
+		r.contexts(base, rd)
+	}
+}
+
+// siblings handles what a node in a choice does to the others: with it their
+// defaults come or go.
+func (r *run) siblings(up *xpath.Instance, d *yang.Node) {
+	for _, k := range r.v.info[d.ID].siblings {
+		r.again(up, k)
+	}
+}
+
+// again handles that defaults of k below up may have come or gone.
+func (r *run) again(up *xpath.Instance, k *yang.Node) {
+	if !r.v.info[k.ID].worth(r.guards) || !r.once(seenImplied, up, fmt.Sprint(k.ID)) {
+		return
+	}
+	r.leave(up, k, nil, nil)
+	r.e.Kids(up, k, func(i *xpath.Instance) bool {
+		if i.Implied() {
+			r.visit(i, maxLevel)
+		}
+		return true
+	})
+}
+
+// contexts evaluates a rule at all its instances below base.
+func (r *run) contexts(base *xpath.Instance, rd *reader) {
+	if len(rd.down) > 0 && !r.once(seenBase-rd.rule.id, base, rd.id) {
+		return
+	}
+	r.descend(base, rd.down, func(i *xpath.Instance) {
+		if r.once(rd.rule.id, i, "") {
+			r.apply(rd.rule, i)
+		}
+		if rd.rule.kind == ruleGuard && !rd.own && r.once(rd.rule.id, i, "turned") {
+			r.turned(rd.rule, i)
+		}
+	})
+}
+
+// descend visits the instances of the last schema node of a chain.
+func (r *run) descend(i *xpath.Instance, down []*yang.Node, f func(*xpath.Instance)) {
+	if len(down) == 0 {
+		f(i)
+		return
+	}
+	r.e.Kids(i, down[0], func(k *xpath.Instance) bool {
+		r.descend(k, down[1:], f)
+		return true
+	})
+}
+
+// apply evaluates a rule at an instance of its context.
+func (r *run) apply(x *rule, i *xpath.Instance) {
+	switch x.kind {
+	case ruleGuard:
+		r.guard(x, i)
+	case ruleMust:
+		r.must(x, i)
+	case ruleRef:
+		r.refers(x.ref, i)
+	}
+}
+
+func (r *run) must(x *rule, i *xpath.Instance) {
+	ok, err := r.e.Bool(x.expr, i)
+	switch {
+	case err != nil:
+		r.tooMuch(i, err)
+	case !ok:
+		app, msg := x.text.AppTag, x.text.Message
+		if app == "" {
+			app = "must-violation" // RFC 7950 section 15.4
+		}
+		if msg == "" {
+			msg = "the condition does not hold: " + x.text.Text
+		}
+		r.fail(i.Path(), "operation-failed", app, msg)
+	}
+}
+
+// tooMuch reports an evaluation that was cut off: what could not be checked is
+// refused.
+func (r *run) tooMuch(i *xpath.Instance, err error) {
+	r.fail(i.Path(), "resource-denied", "", err.Error())
 }
