@@ -166,7 +166,8 @@ func (e *Eval) at(p *data.Path) (found *Instance) {
 }
 
 // Child finds a child; key is that of a list entry or the value of a leaf-list
-// entry. It is nil when there is none.
+// entry. It is nil when there is none. Like that of At, the instance is good
+// until Free.
 func (e *Eval) Child(up *Instance, s *yang.Node, key string) (found *Instance) {
 	e.left = e.Steps
 	e.child(up, s, key, func(i *Instance) bool {
@@ -176,15 +177,24 @@ func (e *Eval) Child(up *Instance, s *yang.Node, key string) (found *Instance) {
 	return found
 }
 
-// Kids visits the instances of one child schema node below up.
+// Kids visits the instances of one child schema node below up. An instance is
+// good only during the call of f.
 func (e *Eval) Kids(up *Instance, s *yang.Node, f func(*Instance) bool) {
 	e.left = e.Steps
-	e.kids(up, s, f)
+	mark := e.slab.n
+	e.kids(up, s, func(i *Instance) bool {
+		ok := f(i)
+		e.left, e.slab.n = e.Steps, mark
+		return ok
+	})
 }
 
-// Free gives back the memory of all instances made so far; none may be used
-// any more, except the root.
-func (e *Eval) Free() { e.slab.n = 0 }
+// Mark names a moment for Free.
+func (e *Eval) Mark() int { return e.slab.n }
+
+// Free gives back the memory of all instances made since mark; none of them
+// may be used any more.
+func (e *Eval) Free(mark int) { e.slab.n = mark }
 
 // nodes gives a node set without duplicates in document order.
 func (e *Eval) nodes(x expr, c cx) []*Instance {

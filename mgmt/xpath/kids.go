@@ -119,7 +119,7 @@ func inUse(c *data.Container, d *yang.Node) bool {
 				other = other || within(k.Schema(), p.Parent)
 			}
 		}
-		if def := p.Parent.Default; !mine && (other || len(def) == 0 || localName(def[0]) != p.Name) {
+		if !mine && (other || p.Parent.DefaultCase != p) {
 			return false
 		}
 	}
@@ -133,15 +133,6 @@ func within(n, a *yang.Node) bool {
 		}
 	}
 	return false
-}
-
-func localName(s string) string {
-	for i := range len(s) {
-		if s[i] == ':' {
-			return s[i+1:]
-		}
-	}
-	return s
 }
 
 // allowed evaluates the conditions of a node that is not there, its own and
