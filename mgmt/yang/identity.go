@@ -1,5 +1,10 @@
 package yang
 
+import (
+	"slices"
+	"strings"
+)
+
 // An Identity of some module.
 type Identity struct {
 	Module *Module
@@ -68,4 +73,17 @@ func (s *Schema) findIdentity(b *stmt, sc *scope) *Identity {
 		fail(sc.mod, b, "unknown identity")
 	}
 	return i
+}
+
+// Identities gives the values that an identityref with these bases can have,
+// in the order of their texts.
+func (s *Schema) Identities(bases []*Identity) []*Identity {
+	var r []*Identity
+	for _, i := range s.identities {
+		if !i.off && i.derivedFromAll(bases) {
+			r = append(r, i)
+		}
+	}
+	slices.SortFunc(r, func(a, b *Identity) int { return strings.Compare(a.Text, b.Text) })
+	return r
 }
