@@ -118,7 +118,7 @@ func (sel *selection) append(b []byte, s *Server, tree *data.Container) ([]byte,
 func (s *Server) when(tree *data.Container) func(*data.Path, *yang.Node) bool {
 	e := s.xpath.On(tree)
 	return func(parent *data.Path, n *yang.Node) bool {
-		defer e.Free()
+		defer e.Free(e.Mark())
 		up := e.At(parent)
 		if up == nil {
 			return false
