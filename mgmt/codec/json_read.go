@@ -257,21 +257,10 @@ func jsonValue(t *yang.Type, v any, ns yang.Prefixes) (yang.Value, error) {
 		}
 		text = string(c)
 	}
-	if !legal(text) {
+	if !yang.Legal(text) {
 		return yang.Value{}, errors.New("holds a character that YANG strings cannot")
 	}
 	return t.Parse(text, ns)
-}
-
-// legal tells whether a text has only the characters of YANG strings, which
-// are those of XML (RFC 7950 section 9.4).
-func legal(s string) bool {
-	for _, r := range s {
-		if r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF {
-			return false
-		}
-	}
-	return true
 }
 
 // longPath gives every name of a path its module, which in JSON stands only

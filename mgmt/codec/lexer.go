@@ -299,9 +299,9 @@ func (l *Lexer) attr(ns int) error {
 		return l.bad("attribute value")
 	}
 	l.pos += i + 2
-	if bytes.IndexByte(v, '&') >= 0 {
+	if !plainAttr(v) {
 		var err error
-		if v, err = decode(nil, v); err != nil {
+		if v, err = decodeAttr(v); err != nil {
 			return err
 		}
 	}
@@ -338,6 +338,27 @@ func (l *Lexer) attr(ns int) error {
 	}
 	l.ns = append(l.ns, b)
 	return nil
+}
+
+func plainAttr(v []byte) bool {
+	for _, c := range v {
+		if c < 0x20 || c == '&' {
+			return false
+		}
+	}
+	return true
+}
+
+// decodeAttr resolves references; white space that is written as such becomes
+// a space (XML 1.0 section 3.3.3).
+func decodeAttr(v []byte) ([]byte, error) {
+	flat := bytes.ReplaceAll(v, []byte("\r\n"), []byte(" "))
+	for i, c := range flat {
+		if space(c) {
+			flat[i] = ' '
+		}
+	}
+	return decode(nil, flat)
 }
 
 // text reads character data up to the next tag, joining CDATA sections.

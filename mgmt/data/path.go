@@ -259,6 +259,9 @@ func (s *pathScanner) literal() (string, error) {
 	if s.rest != "" && (s.rest[0] == '\'' || s.rest[0] == '"') {
 		if i := strings.IndexByte(s.rest[1:], s.rest[0]); i >= 0 {
 			v := s.rest[1 : 1+i]
+			if !yang.Legal(v) {
+				return "", s.fail("a character that YANG strings do not have")
+			}
 			s.rest = s.rest[i+2:]
 			return v, nil
 		}
