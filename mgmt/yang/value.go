@@ -245,6 +245,18 @@ func isInstanceID(s string) bool {
 	return steps > 0
 }
 
+// Legal tells whether a text has only the characters that YANG strings have,
+// which are those of XML (RFC 7950 section 9.4). An XML reader has seen to it
+// already; texts from elsewhere are checked before they become values.
+func Legal(s string) bool {
+	for _, r := range s {
+		if r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
 func (i *Identity) derivedFromAll(bases []*Identity) bool {
 	for _, b := range bases {
 		if !i.up[b] {
