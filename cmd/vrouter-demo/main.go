@@ -52,7 +52,9 @@ func (d *demo) check(ok bool, what, result string) {
 	d.checks = append(d.checks, check{what, result, ok})
 }
 
-func say(format string, args ...any) { fmt.Printf("\n"+color.CyanString(format, args...)+"\n", []any{}...) }
+func say(format string, args ...any) {
+	fmt.Printf("\n"+color.CyanString(format, args...)+"\n", []any{}...)
+}
 
 func (d *demo) run(bin string, keep bool) (err error) {
 	if err := lab.Usable(); err != nil {

@@ -13,11 +13,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Lab owns namespaces, processes and a directory for their files.
@@ -168,6 +171,27 @@ func (n *NS) RunFor(limit time.Duration, args ...string) (string, error) {
 		return string(out), fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
 	return string(out), nil
+}
+
+// Do runs f on a thread that is inside the namespace: sockets it opens belong
+// there for as long as they are open.
+func (n *NS) Do(f func() error) error {
+	done := make(chan error)
+	go func() {
+		// The thread ends with the goroutine: it is never unlocked, so nobody
+		// else runs in the wrong namespace.
+		runtime.LockOSThread()
+		fd, err := os.Open("/var/run/netns/" + n.Name)
+		if err == nil {
+			err = unix.Setns(int(fd.Fd()), unix.CLONE_NEWNET)
+			fd.Close()
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // Link joins two namespaces by a veth pair, both ends up. MAC addresses are

@@ -1,0 +1,191 @@
+#!/usr/bin/python3
+"""An IPsec peer that shares no code with the vRouter: scapy and cryptography.
+
+peer.py IFACE SAS     answers pings that come through ESP, through ESP. SAS is a
+                      JSON list of pairs:
+  {"name":…, "in_spi":…, "in_key":hex, "out_spi":…, "out_key":hex, "esn":bool,
+   "local":outer address, "remote":outer address of the vRouter}
+Keys are cipher key and salt. For every ESP packet a JSON line says what was
+found: {"name", "seq", "ok", "inner", "scapy"}; scapy is whether scapy opened
+the packet to the same bytes. "ready" is printed first.
+
+Lines on standard input make faulty packets, each {"name":…, "fault":…, "seq":…}:
+  good, replay (same as good: give an old seq), icv, cipher, spi, short, pad,
+  next
+"""
+import json, os, select, socket, struct, sys
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.exceptions import InvalidTag
+from scapy.config import conf
+conf.verb = 0
+from scapy.layers.inet import IP, ICMP
+from scapy.layers.inet6 import IPv6, ICMPv6EchoRequest, ICMPv6EchoReply
+from scapy.layers.l2 import Ether
+from scapy.layers.ipsec import SecurityAssociation, ESP
+from scapy.packet import Raw
+
+
+def say(**kw):
+    print(json.dumps(kw), flush=True)
+
+
+class Pair:
+    def __init__(self, d):
+        self.d = d
+        self.name, self.esn = d["name"], d["esn"]
+        self.inkey, self.outkey = bytes.fromhex(d["in_key"]), bytes.fromhex(d["out_key"])
+        self.v6 = ":" in d["local"]
+        self.seq = 0
+        l3 = IPv6 if self.v6 else IP
+        self.scapy_in = SecurityAssociation(ESP, spi=d["in_spi"], crypt_algo="AES-GCM", crypt_key=self.inkey,
+                                            tunnel_header=l3(src=d["remote"], dst=d["local"]), esn_en=self.esn, esn=0)
+        self.scapy_out = SecurityAssociation(ESP, spi=d["out_spi"], crypt_algo="AES-GCM", crypt_key=self.outkey,
+                                             tunnel_header=l3(src=d["local"], dst=d["remote"]), esn_en=self.esn, esn=0)
+
+    def aad(self, spi, seq):
+        return struct.pack("!III", spi, 0, seq) if self.esn else struct.pack("!II", spi, seq)
+
+    def open(self, esp):
+        """RFC 4303, RFC 4106: bytes of an ESP packet to the inner packet."""
+        spi, seq = struct.unpack("!II", esp[:8])
+        text = AESGCM(self.inkey[:-4]).decrypt(self.inkey[-4:] + esp[8:16], esp[16:], self.aad(spi, seq))
+        pad, nxt = text[-2], text[-1]
+        body, padding = text[:-2 - pad], text[len(text) - 2 - pad:-2]
+        if padding != bytes(range(1, pad + 1)):
+            raise ValueError("padding")
+        if len(text) % 4:
+            raise ValueError("alignment")
+        if nxt not in (4, 41):
+            raise ValueError("next header %d" % nxt)
+        return nxt, body
+
+    def seal(self, inner, seq):
+        """The outgoing ESP packet, outer header included, made by scapy."""
+        kw = dict(seq_num=seq, iv=struct.pack("!Q", seq))
+        if self.esn:
+            kw.update(esn_en=True, esn=0)
+        return bytes(self.scapy_out.encrypt(inner, **kw))
+
+    def seal_raw(self, text, seq, nxt=None, pad=None):
+        """An ESP packet with a trailer of our choice; own code."""
+        spi = self.d["out_spi"]
+        n = (2 - len(text)) % 4
+        padding = bytes(range(1, n + 1))
+        nxt = nxt if nxt is not None else (41 if text[0] >> 4 == 6 else 4)
+        text = text + padding + bytes([n if pad is None else pad, nxt])
+        iv = struct.pack("!Q", seq)
+        esp = struct.pack("!II", spi, seq) + iv + AESGCM(self.outkey[:-4]).encrypt(self.outkey[-4:] + iv, text, self.aad(spi, seq))
+        if self.v6:
+            return bytes(IPv6(src=self.d["local"], dst=self.d["remote"], nh=50) / Raw(esp))
+        return bytes(IP(src=self.d["local"], dst=self.d["remote"], proto=50) / Raw(esp))
+
+
+def answer(inner):
+    """The echo reply to an inner echo request, as a scapy packet."""
+    if inner[0] >> 4 == 6:
+        p = IPv6(inner)
+        if ICMPv6EchoRequest not in p:
+            return None
+        q = p[ICMPv6EchoRequest]
+        return IPv6(src=p.dst, dst=p.src) / ICMPv6EchoReply(id=q.id, seq=q.seq, data=q.data)
+    p = IP(inner)
+    if ICMP not in p or p[ICMP].type != 8:
+        return None
+    q = p[ICMP]
+    return IP(src=p.dst, dst=p.src, tos=p.tos) / ICMP(type=0, id=q.id, seq=q.seq) / Raw(bytes(q.payload))
+
+
+def sample(d):
+    a, b = d["inner"]
+    if ":" in a:
+        return bytes(IPv6(src=a, dst=b) / ICMPv6EchoRequest(id=7, seq=1, data=b"x" * 20))
+    return bytes(IP(src=a, dst=b) / ICMP(id=7, seq=1) / Raw(b"x" * 20))
+
+
+def main():
+    iface = sys.argv[1]
+    pairs = [Pair(d) for d in json.load(open(sys.argv[2]))]
+    by_spi, by_name = {p.d["in_spi"]: p for p in pairs}, {p.name: p for p in pairs}
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    s.bind((iface, 0))
+    own = s.getsockname()[4]
+    vr = bytes.fromhex(sys.argv[3].replace(":", ""))
+
+    def send(ip):
+        s.send(vr + own + (b"\x86\xdd" if ip[0] >> 4 == 6 else b"\x08\x00") + ip)
+
+    say(ready=True)
+    stdin = b""
+    while True:
+        r, _, _ = select.select([s, 0], [], [])
+        if 0 in r:
+            more = os.read(0, 65536)
+            if not more:
+                return
+            stdin += more
+            while b"\n" in stdin:
+                line, stdin = stdin.split(b"\n", 1)
+                c = json.loads(line)
+                p = by_name[c["name"]]
+                inner = sample(p.d)
+                f, seq = c["fault"], c["seq"]
+                if f in ("good", "replay"):
+                    ip = p.seal(IPv6(inner) if inner[0] >> 4 == 6 else IP(inner), seq)
+                elif f == "next":
+                    ip = p.seal_raw(inner, seq, nxt=6)
+                elif f == "pad":
+                    ip = p.seal_raw(inner, seq, pad=250)
+                else:
+                    ip = bytearray(p.seal_raw(inner, seq))
+                    h = 40 if p.v6 else 20
+                    if f == "icv":
+                        ip[-1] ^= 1
+                    elif f == "cipher":
+                        ip[h + 20] ^= 1
+                    elif f == "spi":
+                        ip[h + 3] ^= 0xff
+                    elif f == "short":
+                        ip = ip[:h + 28]
+                        if p.v6:
+                            ip[4:6] = struct.pack("!H", len(ip) - 40)
+                        else:
+                            ip = bytearray(bytes(IP(src=p.d["local"], dst=p.d["remote"], proto=50) / Raw(bytes(ip[h:]))))
+                    ip = bytes(ip)
+                send(ip)
+                say(sent=f, name=p.name)
+        if s not in r:
+            continue
+        f, meta = s.recvfrom(65536)
+        if meta[2] == 4 or f[:6] != own:  # our own, or for somebody else
+            continue
+        ip = f[14:]
+        if ip[:1] and ip[0] >> 4 == 4 and ip[9] == 50:
+            n, total = (ip[0] & 15) * 4, struct.unpack("!H", ip[2:4])[0]
+        elif ip[:1] and ip[0] >> 4 == 6 and ip[6] == 50:
+            n, total = 40, 40 + struct.unpack("!H", ip[4:6])[0]
+        else:
+            continue
+        esp = ip[n:total]
+        spi, seq = struct.unpack("!II", esp[:8])
+        p = by_spi.get(spi)
+        if p is None:
+            continue
+        try:
+            nxt, inner = p.open(esp)
+        except (InvalidTag, ValueError) as e:
+            say(name=p.name, seq=seq, ok=False, error=repr(e))
+            continue
+        kw = dict(esn_en=True, esn=0) if p.esn else {}
+        try:
+            d = p.scapy_in.decrypt((IPv6 if p.v6 else IP)(ip[:total]), **kw)
+            same = bytes(d) == inner
+        except Exception as e:  # scapy's own errors are of many types
+            same = repr(e)
+        say(name=p.name, seq=seq, ok=True, inner=inner.hex(), scapy=same)
+        reply = answer(inner)
+        if reply is not None:
+            p.seq += 1
+            send(p.seal(reply, p.seq))
+
+
+main()
