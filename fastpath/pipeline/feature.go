@@ -64,6 +64,10 @@ type Prepared interface {
 	Abort()
 }
 
+// Settler is a Prepared that has something left to do when all workers have
+// taken over what was published.
+type Settler interface{ Settle() }
+
 // Refusal says which object of a change the engine cannot take, and why. The
 // caller maps it to a YANG path.
 type Refusal struct {
@@ -115,9 +119,8 @@ type Env struct {
 	Snap atomic.Pointer[Snapshot]
 	// Now is Unix nanoseconds that never go backwards while the process lives.
 	Now func() int64
-	// Inject hands a message to a worker; false when its ring is full (the
-	// buffer stays the caller's). Control side only.
-	Inject func(worker int, m CtlMsg) bool
+	// Control is the control side's own way to handle packets.
+	Control *Control
 }
 
 // BumpFlows makes every flow walk again, once each.
@@ -134,8 +137,14 @@ func (e *Env) EndChange() { e.Seq.Add(1) }
 type Neighbours interface {
 	// Hold gives the adjacency of a next hop, made if need be, and keeps it
 	// until as many calls of Release. false: no room.
-	Hold(i IfIndex, addr netip.Addr) (adj uint32, ok bool)
+	Hold(f *Iface, addr netip.Addr) (adj uint32, ok bool)
 	// Glean gives the adjacency for destinations on the link itself.
-	Glean(i IfIndex, v6 bool) uint32
+	Glean(f *Iface, v6 bool) uint32
 	Release(adj uint32)
+	// Find is the adjacency of a known neighbour, 0 when it is unknown; on any
+	// goroutine that may read the FIB.
+	Find4(i IfIndex, addr uint32) uint32
+	Find6(i IfIndex, hi, lo uint64) uint32
+	// Addr is the next hop of an adjacency that Hold gave.
+	Addr(adj uint32) (netip.Addr, bool)
 }

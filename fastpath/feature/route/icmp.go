@@ -1,0 +1,201 @@
+package route
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/mem"
+	"vrouter/pkg/pkt"
+	"vrouter/pkg/sal"
+)
+
+// An ICMP error that is sent for a Reject.
+type message struct{ typ, code uint8 }
+
+var (
+	errors4 = [pipeline.Rejects]message{
+		pipeline.RejectTTL:        {pkt.ICMPv4TimeExceeded, pkt.ICMPv4TTLExceeded},
+		pipeline.RejectNoRoute:    {pkt.ICMPv4Unreachable, pkt.ICMPv4NetUnreachable},
+		pipeline.RejectHost:       {pkt.ICMPv4Unreachable, pkt.ICMPv4HostUnreachable},
+		pipeline.RejectNeighbour:  {pkt.ICMPv4Unreachable, pkt.ICMPv4HostUnreachable},
+		pipeline.RejectProhibited: {pkt.ICMPv4Unreachable, pkt.ICMPv4AdminProhibited},
+		pipeline.RejectTooBig:     {pkt.ICMPv4Unreachable, pkt.ICMPv4FragNeeded},
+		pipeline.RejectProtocol:   {pkt.ICMPv4Unreachable, pkt.ICMPv4ProtoUnreachable},
+		pipeline.RejectPort:       {pkt.ICMPv4Unreachable, pkt.ICMPv4PortUnreachable},
+		pipeline.RejectPolicy:     {pkt.ICMPv4Unreachable, pkt.ICMPv4AdminProhibited},
+	}
+	errors6 = [pipeline.Rejects]message{
+		pipeline.RejectTTL:        {pkt.ICMPv6TimeExceeded, pkt.ICMPv6HopLimitExceeded},
+		pipeline.RejectNoRoute:    {pkt.ICMPv6Unreachable, pkt.ICMPv6NoRoute},
+		pipeline.RejectHost:       {pkt.ICMPv6Unreachable, pkt.ICMPv6AddrUnreachable},
+		pipeline.RejectNeighbour:  {pkt.ICMPv6Unreachable, pkt.ICMPv6AddrUnreachable},
+		pipeline.RejectProhibited: {pkt.ICMPv6Unreachable, pkt.ICMPv6AdminProhibited},
+		pipeline.RejectTooBig:     {pkt.ICMPv6TooBig, 0},
+		pipeline.RejectProtocol:   {pkt.ICMPv6ParamProblem, pkt.ICMPv6UnknownNextHeader},
+		pipeline.RejectPort:       {pkt.ICMPv6Unreachable, pkt.ICMPv6PortUnreachable},
+		pipeline.RejectPolicy:     {pkt.ICMPv6Unreachable, pkt.ICMPv6AdminProhibited},
+	}
+)
+
+// Errors turns rejected packets into ICMP errors where that may be (RFC 1812
+// section 4.3.2, RFC 4443 section 2.4), and frees them. The errors then take
+// the way of all packets that the vRouter makes: outbound policy, routing.
+func (f *Feature) Errors(c *pipeline.Ctx) {
+	e := &c.Error
+	n := e.N
+	for k := range n {
+		d := e.Desc[k]
+		if !e.From[k].Local() {
+			b := c.Pool.Bytes(d)
+			if len(b) > 0 && b[0]>>4 == 6 {
+				f.error6(c, k, b)
+			} else {
+				f.error4(c, k, b)
+			}
+		}
+		c.Free(d)
+	}
+	e.N = 0
+}
+
+func (f *Feature) error4(c *pipeline.Ctx, k int, b []byte) {
+	e := &c.Error
+	o, _ := pkt.ParseIP(b)
+	if o.L4 == 0 || o.Type != pkt.TypeIPv4 {
+		return
+	}
+	ip := pkt.IPv4(b)
+	src := binary.BigEndian.Uint32(ip[12:])
+	if !pkt.MayErrorV4(&o, ip) || class4[src>>24] != plain || f.receives4(src) || !f.limits[c.Worker].take(e.In[k], c.Now) {
+		return
+	}
+	var from netip.Addr
+	if e.Why[k] == pipeline.RejectPort || e.Why[k] == pipeline.RejectProtocol {
+		from = ip.DstAddr() // who was spoken to answers (RFC 1122 section 3.2.1.3)
+	} else {
+		from = f.source(c, e.In[k], e.From[k], pipeline.V4, f.v4.Lookup(binary.BigEndian.Uint32(ip[16:])))
+	}
+	if !from.Is4() {
+		return
+	}
+	m := errors4[e.Why[k]]
+	buf, ok := c.Alloc()
+	if !ok {
+		return
+	}
+	d := sal.MakeDesc(buf, sal.Headroom, sal.MaxFrame)
+	size := pkt.ICMPv4Error(c.Pool.Bytes(d), from.As4(), m.typ, m.code, uint32(e.MTU[k]), ip[:o.End])
+	f.send(c, d, size, e.In[k])
+}
+
+func (f *Feature) error6(c *pipeline.Ctx, k int, b []byte) {
+	e := &c.Error
+	o, _ := pkt.ParseIP(b)
+	if o.L4 == 0 || o.Type != pkt.TypeIPv6 {
+		return
+	}
+	ip := pkt.IPv6(b)
+	hi, lo := binary.BigEndian.Uint64(ip[8:]), binary.BigEndian.Uint64(ip[16:])
+	why := e.Why[k]
+	if !pkt.MayErrorV6(&o, ip, why == pipeline.RejectTooBig) || f.receives6(hi, lo) || !f.limits[c.Worker].take(e.In[k], c.Now) {
+		return
+	}
+	var from netip.Addr
+	if why == pipeline.RejectPort || why == pipeline.RejectProtocol {
+		from = ip.DstAddr()
+	} else {
+		from = f.source(c, e.In[k], e.From[k], pipeline.V6, f.v6.Lookup(binary.BigEndian.Uint64(ip[24:]), binary.BigEndian.Uint64(ip[32:])))
+	}
+	if x := c.Snap.Ifaces.At(e.In[k]); linkLocal(hi) && x != nil {
+		from = x.LinkLocal
+	}
+	if !from.Is6() {
+		return
+	}
+	rest := uint32(0)
+	switch why {
+	case pipeline.RejectTooBig:
+		rest = uint32(e.MTU[k])
+	case pipeline.RejectProtocol: // offset of the next header field that names it
+		rest = 6
+	}
+	m := errors6[why]
+	buf, ok := c.Alloc()
+	if !ok {
+		return
+	}
+	d := sal.MakeDesc(buf, sal.Headroom, sal.MaxFrame)
+	size := pkt.ICMPv6Error(c.Pool.Bytes(d), from.As16(), m.typ, m.code, rest, ip[:o.End])
+	f.send(c, d, size, e.In[k])
+}
+
+func (f *Feature) send(c *pipeline.Ctx, d sal.Desc, size int, in pipeline.IfIndex) {
+	if size == 0 {
+		c.Free(d)
+		return
+	}
+	c.Reinject(sal.MakeDesc(d.Buf(), d.Off(), uint16(size)), in, pipeline.FromLocal)
+}
+
+// source is the own address that an error comes from: that of the interface on
+// which the packet came in. A packet that came through an SA is answered from
+// the side it was going to, whose addresses the SA's selectors usually cover,
+// so that the answer goes back protected.
+func (f *Feature) source(c *pipeline.Ctx, in pipeline.IfIndex, from pipeline.Origin, fam int, towards uint32) netip.Addr {
+	if _, through := from.SA(); through {
+		if x := c.Snap.Ifaces.At(c.Env.Adj.At(towards).If); x != nil && x.Src[fam].IsValid() {
+			return x.Src[fam]
+		}
+	}
+	if x := c.Snap.Ifaces.At(in); x != nil {
+		return x.Src[fam]
+	}
+	return netip.Addr{}
+}
+
+func (f *Feature) receives4(a uint32) bool {
+	return f.own.may(hash4(a)) && f.env.Adj.At(f.v4.Lookup(a)).Kind == pipeline.AdjReceive
+}
+
+func (f *Feature) receives6(hi, lo uint64) bool {
+	return f.own.may(hash6(hi, lo)) && f.env.Adj.At(f.v6.Lookup(hi, lo)).Kind == pipeline.AdjReceive
+}
+
+// The rate of ICMP errors for each interface on which the packets came in, and
+// worker (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 f).
+const (
+	errorRate   = 1000 // a second
+	errorBucket = 100
+)
+
+// limiter is one worker's token buckets by interface.
+type limiter struct{ t mem.Table[tokens] }
+
+type tokens struct {
+	at   int64  // when it was last filled
+	have uint64 // billionths of a message
+}
+
+func newLimiter() (*limiter, error) {
+	t, err := mem.NewTable[tokens](pipeline.MaxIfaces, mem.Options{SmallPages: true})
+	return &limiter{t}, err
+}
+
+func (l *limiter) take(in pipeline.IfIndex, now int64) bool {
+	b := l.t.At(uint32(in & (pipeline.MaxIfaces - 1)))
+	const one = 1e9
+	if gone := uint64(now - b.at); gone > errorBucket*one/errorRate {
+		b.have = errorBucket * one
+	} else {
+		b.have = min(errorBucket*one, b.have+gone*errorRate)
+	}
+	b.at = now
+	if b.have < one {
+		return false
+	}
+	b.have -= one
+	return true
+}
+
+func (l *limiter) close() { _ = l.t.Unmap() }

@@ -1,0 +1,319 @@
+package route
+
+import (
+	"fmt"
+	"net/netip"
+
+	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/lpm"
+)
+
+// The files: route.go commits, fib.go the tables and who must ask again,
+// stage.go what workers ask, local.go packets to the vRouter itself, icmp.go
+// what senders are told.
+//
+// Not done: more than one next hop for a prefix; redirects; reverse path
+// checks; multicast.
+
+// Feature is the FIB. All methods but Path4, Path6 and those of its stages and
+// sinks are called under the engine's lock.
+type Feature struct {
+	env *pipeline.Env
+	v4  *lpm.V4
+	v6  *lpm.V6
+	max int
+
+	receive map[recvKey]uint32 // adjacencies of own addresses
+	special [2][Prohibit + 1]uint32
+	perIf   map[pipeline.IfIndex]int // routes that name an interface
+	own     *filter
+	limits  []*limiter
+
+	// Lookup finds the route of each packet, Local takes what is for the
+	// vRouter itself and what may not be forwarded, Stage what leads nowhere.
+	Lookup, Local, Stage pipeline.Stage
+}
+
+type recvKey struct {
+	i  pipeline.IfIndex
+	v6 bool
+}
+
+// New makes an empty FIB for so many routes of each family and sets Env.FIB.
+func New(env *pipeline.Env, routes int) (*Feature, error) {
+	f := &Feature{env: env, max: routes, receive: map[recvKey]uint32{}, perIf: map[pipeline.IfIndex]int{}}
+	var err error
+	if f.v4, err = lpm.NewV4(env.Grace, lpm.Options{Routes: routes}); err != nil {
+		return nil, fmt.Errorf("IPv4 FIB: %w", err)
+	}
+	if f.v6, err = lpm.NewV6(env.Grace, lpm.Options{Routes: routes}); err != nil {
+		return nil, fmt.Errorf("IPv6 FIB: %w", err)
+	}
+	if f.own, err = newFilter(); err != nil {
+		return nil, err
+	}
+	kinds := map[Kind]pipeline.AdjKind{Blackhole: pipeline.AdjBlackhole, Unreachable: pipeline.AdjUnreachable, Prohibit: pipeline.AdjProhibit}
+	for k, a := range kinds {
+		for v := range f.special {
+			h, ok := env.Adj.Alloc(pipeline.Adj{Kind: a, V6: uint8(v)})
+			if !ok {
+				return nil, fmt.Errorf("no adjacency left for %v", k)
+			}
+			f.special[v][k] = h
+		}
+	}
+	for range env.Workers {
+		l, err := newLimiter()
+		if err != nil {
+			return nil, err
+		}
+		f.limits = append(f.limits, l)
+	}
+	f.Lookup, f.Local, f.Stage = lookup{f}, local{}, reach{}
+	env.FIB = f
+	return f, nil
+}
+
+// prepared is a change that is ready.
+type prepared struct {
+	f    *Feature
+	set  []target
+	del  []netip.Prefix
+	gone []pipeline.IfIndex
+	made []recvKey
+}
+
+type target struct {
+	prefix netip.Prefix
+	adj    uint32
+	held   bool // by neigh
+}
+
+// Prepare checks routes and finds their adjacencies.
+func (f *Feature) Prepare(b *pipeline.Builder, c *Change) (_ pipeline.Prepared, err error) {
+	p := &prepared{f: f, del: c.Delete}
+	defer func() {
+		if err != nil {
+			p.Abort()
+		}
+	}()
+	for _, d := range c.Delete {
+		if f.get(d) == 0 {
+			return nil, refuse(d, "", "no such route")
+		}
+	}
+	if n := f.v4.Len() + f.v6.Len() + len(c.Set) - len(c.Delete); n > f.max {
+		return nil, refuse(c.Set[0].Prefix, "", fmt.Sprintf("%d routes, and the FIB holds %d", n, f.max))
+	}
+	if n := len(c.Set); n > 0 {
+		p.set = make([]target, 0, n)
+	}
+	for i := range c.Set {
+		t, err := p.one(b, &c.Set[i])
+		if err != nil {
+			return nil, err
+		}
+		p.set = append(p.set, t)
+	}
+	b.Snap.Ifaces.Changed(f.env.Snap.Load().Ifaces, func(i pipeline.IfIndex, was, is *pipeline.Iface) {
+		if is != nil {
+			return
+		}
+		p.gone = append(p.gone, i)
+		if err == nil && f.perIf[i] > 0 {
+			err = p.unused(i, was.Name)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// one checks a route and finds its adjacency.
+func (p *prepared) one(b *pipeline.Builder, r *Config) (t target, err error) {
+	f := p.f
+	if !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked() || r.Prefix.Addr().Is4In6() {
+		return t, refuse(r.Prefix, "Prefix", "no prefix, or its host bits are not zero")
+	}
+	v6 := r.Prefix.Addr().Is6()
+	fam := pipeline.V4
+	if v6 {
+		fam = pipeline.V6
+	}
+	t.prefix = r.Prefix
+	switch r.Kind {
+	case Blackhole, Unreachable, Prohibit:
+		if r.NextHop.IsValid() {
+			return t, refuse(r.Prefix, "NextHop", "a special route has no next hop")
+		}
+		t.adj = f.special[fam][r.Kind]
+		return t, nil
+	case Unicast, Receive:
+	default:
+		return t, refuse(r.Prefix, "Kind", "unknown kind of route")
+	}
+	x := b.Iface(r.Iface)
+	if x == nil {
+		return t, refuse(r.Prefix, "Iface", fmt.Sprintf("no interface %q", r.Iface))
+	}
+	switch {
+	case r.Kind == Receive:
+		k := recvKey{x.Index, v6}
+		if t.adj = f.receive[k]; t.adj == 0 {
+			h, ok := f.env.Adj.Alloc(pipeline.Adj{Kind: pipeline.AdjReceive, If: x.Index, V6: uint8(fam)})
+			if !ok {
+				return t, refuse(r.Prefix, "", "the adjacency table is full")
+			}
+			f.receive[k] = h
+			p.made = append(p.made, k)
+			t.adj = h
+		}
+	case !r.NextHop.IsValid():
+		t.adj = f.env.Neigh.Glean(x, v6)
+	case r.NextHop.Is6() != v6 || r.NextHop.Is4In6() || r.NextHop.IsMulticast() || r.NextHop.IsUnspecified() || r.NextHop.IsLoopback():
+		return t, refuse(r.Prefix, "NextHop", fmt.Sprintf("%v cannot be the next hop of this route", r.NextHop))
+	default:
+		var ok bool
+		if t.adj, ok = f.env.Neigh.Hold(x, r.NextHop.WithZone("")); !ok {
+			return t, refuse(r.Prefix, "NextHop", "the neighbour table is full")
+		}
+		t.held = true
+	}
+	return t, nil
+}
+
+// unused proves that no route is left that names interface i.
+func (p *prepared) unused(i pipeline.IfIndex, name string) error {
+	f := p.f
+	dead := map[netip.Prefix]bool{}
+	for _, d := range p.del {
+		dead[d] = true
+	}
+	for _, t := range p.set {
+		dead[t.prefix] = true
+	}
+	left := f.perIf[i]
+	for d := range dead {
+		if h := f.get(d); h != 0 && f.env.Adj.At(h).If == i {
+			left--
+		}
+	}
+	if left == 0 {
+		return nil
+	}
+	found := netip.Prefix{}
+	look := func(q netip.Prefix, h uint32) bool {
+		if f.env.Adj.At(h).If == i && !dead[q] {
+			found = q
+		}
+		return !found.IsValid()
+	}
+	f.v4.All()(look)
+	if !found.IsValid() {
+		f.v6.All()(look)
+	}
+	return refuse(found, "Iface", fmt.Sprintf("interface %q is deleted, and %d routes still name it", name, left))
+}
+
+// Abort gives back what Prepare took.
+func (p *prepared) Abort() {
+	for _, t := range p.set {
+		if t.held {
+			p.f.env.Neigh.Release(t.adj)
+		}
+	}
+	for _, k := range p.made {
+		p.f.env.Adj.Free(p.f.receive[k])
+		delete(p.f.receive, k)
+	}
+}
+
+// Publish changes the FIB in place: each route by itself is atomic.
+func (p *prepared) Publish() {
+	f := p.f
+	if len(p.del)+len(p.set) > 0 {
+		f.env.BeginChange()
+		all := len(p.del)+len(p.set) > bulk
+		for _, d := range p.del {
+			f.remove(d, !all)
+		}
+		for _, t := range p.set {
+			f.install(t, !all)
+		}
+		if all {
+			f.env.BumpFlows()
+		}
+		f.env.EndChange()
+	}
+	for _, i := range p.gone {
+		for _, v6 := range []bool{false, true} {
+			k := recvKey{i, v6}
+			if h := f.receive[k]; h != 0 {
+				f.env.Adj.Retire(h)
+				delete(f.receive, k)
+			}
+		}
+		delete(f.perIf, i)
+	}
+}
+
+// bulk is from how many routes on a change makes all flows walk again, instead
+// of finding out which ones must.
+const bulk = 1024
+
+// Objects gives every route's configuration.
+func (f *Feature) Objects(yield func(key string, cfg any)) {
+	t := f.env.Snap.Load().Ifaces
+	f.each(func(p netip.Prefix, h uint32) {
+		c := f.config(t, p, h)
+		yield(p.String(), &c)
+	})
+}
+
+// State is the whole FIB.
+func (f *Feature) State() []State {
+	t := f.env.Snap.Load().Ifaces
+	l := make([]State, 0, f.v4.Len()+f.v6.Len())
+	f.each(func(p netip.Prefix, h uint32) {
+		a := f.env.Adj.At(h)
+		l = append(l, State{Config: f.config(t, p, h), Resolved: a.Kind != pipeline.AdjNeighbour || a.L2a<<16 != 0})
+	})
+	return l
+}
+
+// config is a route as it was configured: prefix and adjacency say all of it.
+func (f *Feature) config(t *pipeline.Ifaces, p netip.Prefix, h uint32) Config {
+	c := Config{Prefix: p}
+	a := f.env.Adj.At(h)
+	if x := t.At(a.If); x != nil {
+		c.Iface = x.Name
+	}
+	switch a.Kind {
+	case pipeline.AdjNeighbour:
+		c.NextHop, _ = f.env.Neigh.Addr(h)
+	case pipeline.AdjReceive:
+		c.Kind = Receive
+	case pipeline.AdjBlackhole:
+		c.Kind = Blackhole
+	case pipeline.AdjUnreachable:
+		c.Kind = Unreachable
+	case pipeline.AdjProhibit:
+		c.Kind = Prohibit
+	}
+	return c
+}
+
+// Close unmaps the tables; no worker may be running.
+func (f *Feature) Close() {
+	_ = f.v4.Close()
+	_ = f.v6.Close()
+	f.own.close()
+	for _, l := range f.limits {
+		l.close()
+	}
+}
+
+func refuse(p netip.Prefix, field, why string) error {
+	return &pipeline.Refusal{Feature: "route", Object: p.String(), Field: field, Reason: why}
+}

@@ -1,0 +1,95 @@
+package pipeline
+
+import (
+	"vrouter/fastpath/drop"
+	"vrouter/pkg/sal"
+)
+
+// Control is how the control side handles packets: it has its own buffers and
+// counters, and sends through a worker. Under the engine's lock only.
+type Control struct {
+	pool  *sal.Pool
+	cache *sal.Cache
+	ifs   *IfTables
+	to    []CtlRing
+	kick  func(worker int)
+}
+
+// NewControl makes it; kick wakes a worker that sleeps.
+func NewControl(pool *sal.Pool, kick func(worker int)) (*Control, error) {
+	ifs, err := NewIfTables()
+	if err != nil {
+		return nil, err
+	}
+	return &Control{pool: pool, cache: pool.NewCache(), ifs: ifs, kick: kick}, nil
+}
+
+// AddWorker tells of a worker's ring.
+func (c *Control) AddWorker(to CtlRing) { c.to = append(c.to, to) }
+
+// Ifs are the control side's counters by interface.
+func (c *Control) Ifs() *IfTables { return c.ifs }
+
+// Frame takes a buffer and gives its bytes, from where a frame begins.
+func (c *Control) Frame() (sal.Desc, []byte, bool) {
+	b, ok := c.cache.Alloc()
+	if !ok {
+		return 0, nil, false
+	}
+	d := sal.MakeDesc(b, sal.Headroom, 0)
+	return d, c.Room(d), true
+}
+
+// Room is all bytes from a packet's first one to where a frame may end.
+func (c *Control) Room(d sal.Desc) []byte {
+	b := c.pool.Bytes(d)
+	return b[:cap(b)-sal.Tailroom]
+}
+
+// Bytes is the packet.
+func (c *Control) Bytes(d sal.Desc) []byte { return c.pool.Bytes(d) }
+
+// Drop ends a packet: counted under r where it came in.
+func (c *Control) Drop(d sal.Desc, in IfIndex, r drop.Reason) {
+	c.ifs.Drop.At(uint32(in & (MaxIfaces - 1)))[r]++
+	c.cache.Free(d.Buf())
+}
+
+// Free gives a buffer back without counting.
+func (c *Control) Free(d sal.Desc) { c.cache.Free(d.Buf()) }
+
+// Send sends the first n bytes of a frame out of an interface. What cannot be
+// handed over is given up silently: it was our own, and its timer asks again.
+func (c *Control) Send(frame sal.Desc, n int, out IfIndex) {
+	if n == 0 || !c.put(0, CtlMsg{sal.MakeDesc(frame.Buf(), frame.Off(), uint16(n)), CtlSend, out, uint32(out)}) {
+		c.Free(frame)
+	}
+}
+
+// Forward lets a worker forward an IP packet through an adjacency.
+func (c *Control) Forward(worker int, d sal.Desc, in IfIndex, adj uint32) {
+	if !c.put(worker, CtlMsg{d, CtlForward, in, adj}) {
+		c.Drop(d, in, drop.ControlFull)
+	}
+}
+
+// Reject lets a worker drop an IP packet and tell its sender.
+func (c *Control) Reject(worker int, d sal.Desc, in IfIndex, r Reject) {
+	if !c.put(worker, CtlMsg{d, CtlReject, in, uint32(r)}) {
+		c.Drop(d, in, r.Reason())
+	}
+}
+
+func (c *Control) put(worker int, m CtlMsg) bool {
+	if worker >= len(c.to) || !c.to[worker].Put(m) {
+		return false
+	}
+	c.kick(worker)
+	return true
+}
+
+// Close gives the buffers and counters back.
+func (c *Control) Close() error {
+	c.cache.Close()
+	return c.ifs.Close()
+}
