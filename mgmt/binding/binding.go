@@ -7,6 +7,8 @@
 package binding
 
 import (
+	"context"
+
 	"vrouter/fastpath"
 	"vrouter/mgmt/data"
 )
@@ -33,6 +35,20 @@ type Binding interface {
 	// refused, "" when it is not this binding's.
 	Locate(c *Commit, r *fastpath.Refusal) string
 	StateSource
+}
+
+// A Watcher is a Binding that also reads nodes of another owner: routes follow
+// the addresses of interfaces. It is given their changes as well.
+type Watcher interface {
+	// Watches lists schema paths as Owns does.
+	Watches() []string
+}
+
+// A Reader reads the state of the data plane. While there is no data plane the
+// answer is empty, not an error: a <get> then shows what the management plane
+// knows by itself.
+type Reader interface {
+	State(ctx context.Context, q *fastpath.Query) (*fastpath.State, error)
 }
 
 // A Commit is one transaction as bindings see it.

@@ -36,7 +36,7 @@ func TestReadInput(t *testing.T) {
 	s := loadExample(t)
 	in, err := readRPC(t, `<e:start><e:id>x</e:id><e:target><e:spare/></e:target>
 		<e:config xmlns="urn:def" a="1" e:b="2"><y xmlns:z="urn:z">z:t</y> t <e:all/></e:config>
-		<e:part><e:n>1</e:n><e:must-have>m</e:must-have></e:part><e:word>w</e:word><e:word>w</e:word>
+		<e:part><e:n>1</e:n><e:must-have>m</e:must-have></e:part><e:word>w</e:word><e:word>b</e:word><e:word>w</e:word>
 		<e:filter type="subtree"/></e:start>`)
 	if err != nil {
 		t.Fatal(err)
@@ -55,8 +55,8 @@ func TestReadInput(t *testing.T) {
 	if v, set, ok := in.Params.Value(times); v.Text != "1" || set || !ok {
 		t.Error("a default of the input", v, set, ok)
 	}
-	if in.Params.List(in.Op.Input().ChildByName("word")).Len() != 2 {
-		t.Error("an input's leaf-list is no set")
+	if v, _ := in.Params.Values(in.Op.Input().ChildByName("word")); len(v) != 3 || v[0].Text != "w" || v[1].Text != "b" || v[2].Text != "w" {
+		t.Error("an input's leaf-list is no set, and has an order", v)
 	}
 	raw, ok := in.Raw(in.Op.Input().ChildByName("config"))
 	if !ok || !strings.HasPrefix(string(raw.XML), "<e:config ") || !strings.HasSuffix(string(raw.XML), "</e:config>") {

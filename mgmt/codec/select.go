@@ -90,13 +90,13 @@ func (w *xmlWriter) child(c *data.Container, parts []part, in *yang.Module) bool
 
 // oneLeaf writes a leaf that is matched on or selected.
 func (w *xmlWriter) oneLeaf(c *data.Container, n *yang.Node, in *yang.Module) bool {
-	from := len(w.b)
+	from := w.pos()
 	if l := c.Child(n); l != nil {
 		w.node(l, in)
 	} else if w.Mode.all() && n.Config {
 		w.defaults(c, n, in)
 	}
-	return len(w.b) > from
+	return w.pos() > from
 }
 
 // leafList writes the entries that are matched on, or all.
@@ -164,11 +164,11 @@ func (w *xmlWriter) element(c *data.Container, n *yang.Node, fs []*Filter, in *y
 	m := w.start(n, in)
 	if !w.selected(c, n, fs, n.Module) {
 		w.level--
-		w.b = w.b[:m.from]
+		w.b = w.b[:m.from-w.done]
 		return false
 	}
 	w.end(n, m, c == nil || !all || n.Kind == yang.Container && !n.Presence)
-	return len(w.b) > m.from
+	return w.pos() > m.from
 }
 
 // entries writes the entries of a list that are selected, in list order.
@@ -186,6 +186,7 @@ func (w *xmlWriter) entries(l *data.List, parts []part, in *yang.Module) (some b
 			up := w.step(l.S, key)
 			if w.element(c, l.S, holding(w, c, parts), in) {
 				some = true
+				w.flush()
 			}
 			w.at = up
 			return true

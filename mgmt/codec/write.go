@@ -51,6 +51,11 @@ type Writer struct {
 	// and have defaults below them, before these are written; nil means that
 	// defaults under conditions are left out.
 	When func(parent *data.Path, n *yang.Node) bool
+	// Flush, when set, is given what was written so far each time that has
+	// become long, so that the text of a large tree need not be in memory at
+	// once. It gives the buffer to go on with, as a rule b[:0]. What Append and
+	// AppendFiltered give is then the rest.
+	Flush func(b []byte) []byte
 	// ConfigOnly leaves state out.
 	ConfigOnly bool
 	// Indent, when not empty, writes one element a line, each level indented by
@@ -72,7 +77,23 @@ type xmlWriter struct {
 	Writer
 	b     []byte
 	level int
+	done  int        // bytes that Flush was given
 	at    *data.Path // where it stands; kept for When only
+}
+
+// long is when a Flush is due, in bytes.
+const long = 64 << 10
+
+// pos counts all that was written.
+func (w *xmlWriter) pos() int { return w.done + len(w.b) }
+
+// flush is called behind a list entry: nothing that came before it is taken
+// back.
+func (w *xmlWriter) flush() {
+	if w.Flush != nil && len(w.b) >= long {
+		w.done += len(w.b)
+		w.b = w.Flush(w.b)
+	}
 }
 
 // step goes into a child or entry and gives the way back.
@@ -173,6 +194,7 @@ func (w *xmlWriter) node(n data.Node, in *yang.Module) {
 			}
 			up := w.step(s, key)
 			w.node(e, in)
+			w.flush()
 			w.at = up
 			return true
 		})
@@ -200,11 +222,11 @@ func allDefault(l *data.List) bool {
 
 // start writes a start tag and gives what end needs to take it back.
 func (w *xmlWriter) start(s *yang.Node, in *yang.Module) (m mark2) {
-	m.from = len(w.b)
+	m.from = w.pos()
 	w.line()
 	w.b = open(w.b, s, in)
 	w.level++
-	m.body = len(w.b)
+	m.body = w.pos()
 	return m
 }
 
@@ -214,13 +236,13 @@ type mark2 struct{ from, body int }
 // goes away if it may, else it becomes an empty one.
 func (w *xmlWriter) end(s *yang.Node, m mark2, optional bool) {
 	w.level--
-	if len(w.b) > m.body {
+	if w.pos() > m.body {
 		w.line()
 		w.b = append(w.b, s.Close...)
 		return
 	}
 	if optional {
-		w.b = w.b[:m.from]
+		w.b = w.b[:m.from-w.done]
 		return
 	}
 	w.b = append(w.b[:len(w.b)-1], "/>"...)
@@ -231,7 +253,7 @@ func (w *xmlWriter) line() {
 	if w.Indent == "" {
 		return
 	}
-	if len(w.b) > 0 {
+	if w.pos() > 0 {
 		w.b = append(w.b, '\n')
 	}
 	for range w.level {

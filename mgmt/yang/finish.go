@@ -15,7 +15,7 @@ func (s *Schema) finish(n, up *Node, config bool) {
 	case RPC, Action, Notification, Input, Output:
 		n.Config = false
 	}
-	n.UserOrder = n.UserOrder && n.Config // RFC 7950 7.7.7: ignored for state
+	n.UserOrder = n.UserOrder && (n.Config || n.inInput()) // RFC 7950 7.7.7: ignored for state
 	if n.Parent != nil {
 		n.secret, n.guarded = n.Parent.secret, n.Parent.guarded
 	}
@@ -76,6 +76,15 @@ func (s *Schema) finish(n, up *Node, config bool) {
 			}
 		}
 	}
+}
+
+func (n *Node) inInput() bool {
+	for ; n != nil; n = n.Parent {
+		if n.Kind == Input {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Schema) findKeys(n *Node) {

@@ -86,8 +86,18 @@ func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 			n++
 			continue
 		}
-		if v.Proto(i) == protoESP && f.esp(v, i) {
-			continue
+		if v.Proto(i) == protoESP {
+			if f.esp(v, i) {
+				continue
+			}
+			if v.Flags[i]&pipeline.FlagOwn != 0 {
+				why := drop.ESPNoSA
+				if v.Flags[i]&pipeline.FlagFragment != 0 {
+					why = drop.ESPFragment
+				}
+				v.Drop(i, why)
+				continue
+			}
 		}
 		if spd.n > 0 {
 			see(v, i, &p, false)
@@ -111,8 +121,8 @@ func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 }
 
 // esp ends an ESP packet whose SPI and outer addresses are those of an SA.
-// Any other goes on: it is for somebody else, or it is dropped as ours without
-// an SA where the destination turns out to be an own address.
+// Any other is dropped where it is for an own address, else it is somebody
+// else's and is forwarded.
 func (f *Feature) esp(v *pipeline.Vec, i uint16) bool {
 	if v.Flags[i]&(pipeline.FlagFragment|pipeline.FlagOpaque) != 0 {
 		return false
