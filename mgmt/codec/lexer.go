@@ -1,5 +1,10 @@
-// Package codec reads edits and filters from XML and writes trees as XML,
-// driven by the schema and without a document in between.
+// Package codec reads edits, filters and operations from XML and writes trees
+// as XML, driven by the schema and without a document in between; trees also go
+// out as JSON and come back.
+//
+// A message is read with a Lexer. Parts of it that wait for their turn (the
+// config and filter of an operation) are Raws: slices that know the namespaces
+// around them. Errors are *data.Error, with what RFC 6241 wants in error-info.
 package codec
 
 import (

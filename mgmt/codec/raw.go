@@ -7,6 +7,35 @@ import (
 	"vrouter/mgmt/yang"
 )
 
+// A Scope is the namespace declarations in force at some place of a message.
+// With it a part of the message can be read on its own. It holds slices of
+// the message.
+type Scope struct{ ns []binding }
+
+// Scope gives the declarations in force where the Lexer stands: after a Start,
+// those of the element and of all around it.
+func (l *Lexer) Scope() Scope { return Scope{slices.Clone(l.ns)} }
+
+// Pos gives the offset of the byte that Next reads next. After a Start it is
+// the first byte of the content; of <x/> the first byte after it.
+func (l *Lexer) Pos() int { return l.pos }
+
+// NewLexerIn is NewLexer for a part of a message that stood in scope sc.
+func NewLexerIn(b []byte, sc Scope, modules func(ns []byte) *yang.Module) (*Lexer, error) {
+	l, err := NewLexer(b, modules)
+	if err != nil || len(sc.ns) == 0 {
+		return l, err
+	}
+	l.ns = slices.Clone(sc.ns)
+	for i := range l.ns {
+		l.ns[i].mod = nil
+		if modules != nil {
+			l.ns[i].mod = modules(l.ns[i].uri)
+		}
+	}
+	return l, nil
+}
+
 // A Raw is an element that was not read yet: its text in the message and the
 // namespace declarations around it. It shares memory with the message.
 type Raw struct {

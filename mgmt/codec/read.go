@@ -35,6 +35,25 @@ func Edit(s *yang.Schema, root *data.Container, config []byte, def data.Op) (*da
 	return EditIn(s, root, config, Scope{}, def)
 }
 
+// EditIn is Edit for a <config> element that stood in scope sc.
+func EditIn(s *yang.Schema, root *data.Container, config []byte, sc Scope, def data.Op) (*data.Container, error) {
+	lx, err := NewLexerIn(config, sc, s.ModuleByNS)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	if t, err := lx.Next(); err != nil || t != Start {
+		return nil, malformed(err)
+	}
+	tree, err := EditLexer(lx, root, def)
+	if err != nil {
+		return nil, err
+	}
+	if t, err := lx.Next(); err != nil || t != EOF {
+		return nil, malformed(err)
+	}
+	return tree, nil
+}
+
 // EditRaw is Edit for a <config> element of a message, with the namespaces
 // declared around it.
 func EditRaw(s *yang.Schema, root *data.Container, config Raw, def data.Op) (*data.Container, error) {
@@ -69,7 +88,12 @@ func same(a, b *data.Container) bool {
 // a reply's <data>, a file. State is read as well as configuration. What the
 // writer tagged as default (RFC 6243 section 6) is left out.
 func Read(s *yang.Schema, text []byte) (*data.Container, error) {
-	lx, err := NewLexer(text, s.ModuleByNS)
+	return ReadRaw(s, Raw{XML: text})
+}
+
+// ReadRaw is Read for an element of a message.
+func ReadRaw(s *yang.Schema, e Raw) (*data.Container, error) {
+	lx, err := NewLexerIn(e.XML, e.Scope, s.ModuleByNS)
 	if err != nil {
 		return nil, malformed(err)
 	}

@@ -72,6 +72,15 @@ func (w Writer) Append(b []byte, c *data.Container) []byte {
 	return x.b
 }
 
+// AppendNode writes one node with all below it: a leaf, an entry of a
+// leaf-list or list, or a container. in is the module whose namespace is the
+// default one where the node will stand; nil where there is none.
+func (w Writer) AppendNode(b []byte, n data.Node, in *yang.Module) []byte {
+	x := xmlWriter{Writer: w, b: b, level: w.Level}
+	x.node(n, in)
+	return x.b
+}
+
 // xmlWriter is one run of a Writer.
 type xmlWriter struct {
 	Writer
@@ -221,7 +230,7 @@ func allDefault(l *data.List) bool {
 }
 
 // start writes a start tag and gives what end needs to take it back.
-func (w *xmlWriter) start(s *yang.Node, in *yang.Module) (m mark2) {
+func (w *xmlWriter) start(s *yang.Node, in *yang.Module) (m tagMark) {
 	m.from = w.pos()
 	w.line()
 	w.b = open(w.b, s, in)
@@ -230,11 +239,12 @@ func (w *xmlWriter) start(s *yang.Node, in *yang.Module) (m mark2) {
 	return m
 }
 
-type mark2 struct{ from, body int }
+// tagMark is where a start tag begins and where the text behind it.
+type tagMark struct{ from, body int }
 
 // end writes an end tag. Where nothing was written since start, the element
 // goes away if it may, else it becomes an empty one.
-func (w *xmlWriter) end(s *yang.Node, m mark2, optional bool) {
+func (w *xmlWriter) end(s *yang.Node, m tagMark, optional bool) {
 	w.level--
 	if w.pos() > m.body {
 		w.line()

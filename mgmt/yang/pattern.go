@@ -6,6 +6,11 @@ import (
 	"strings"
 )
 
+// CompilePattern translates a regular expression of XSD part 2 appendix F,
+// which always matches a whole value, as pattern statements and re-match() use
+// them.
+func CompilePattern(p string) (*regexp.Regexp, error) { return xsdPattern(p) }
+
 // xsdPattern translates an XSD regular expression to RE2: anchored at both
 // ends, ^ and $ are plain characters outside classes, \d is every decimal
 // digit. Not translated, and refused by regexp: class subtraction, \i and \c,

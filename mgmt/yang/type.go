@@ -94,6 +94,13 @@ type Pattern struct {
 	Invert bool // modifier invert-match
 }
 
+// EnumValue gives the integer assigned to an enum name, written or implied
+// (RFC 7950 section 9.6.4.2).
+func (t *Type) EnumValue(name string) (int64, bool) {
+	v, ok := t.enumValue[name]
+	return v, ok
+}
+
 // RefPath gives the path of a leafref, or nil.
 func (t *Type) RefPath() *Expr { return t.ref }
 
