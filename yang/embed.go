@@ -39,6 +39,7 @@ var implemented = []string{
 	"vrouter-port",
 	"vrouter-sal",
 	"vrouter-fastpath",
+	"vrouter-commit",
 
 	"vrouter-deviations-old-state",
 	"vrouter-deviations-ietf-interfaces",

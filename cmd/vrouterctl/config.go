@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -214,14 +215,41 @@ func discardCommand(f *flags) *cobra.Command {
 
 func rollbackCommand(f *flags) *cobra.Command {
 	var name string
-	c := &cobra.Command{Use: "rollback", Short: "take back a confirmed commit that waits for its confirmation", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+	var only bool
+	var seq uint64
+	c := &cobra.Command{Use: "rollback [N]", Short: "go back: take back an unconfirmed commit, or return to N versions ago",
+		Long: `Without N, take back the confirmed commit that waits for its confirmation.
+
+With N (or --sequence), load the version of running from N commits ago into the
+candidate and commit it. "show commits" lists what there is; --candidate only
+loads, so that "diff" can show what would change.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			version := ""
+			if len(args) == 1 {
+				n, err := strconv.ParseUint(args[0], 10, 32)
+				if err != nil || n == 0 {
+					return fmt.Errorf("%q is no number of versions to go back", args[0])
+				}
+				version = fmt.Sprintf("<back>%d</back>", n)
+			} else if seq > 0 {
+				version = fmt.Sprintf("<sequence>%d</sequence>", seq)
+			}
 			return f.with(func(c *client) error {
-				_, err := c.call("<cancel-commit><persist-id>" + string(codec.AppendText(nil, name)) + "</persist-id></cancel-commit>")
+				if version == "" {
+					_, err := c.call("<cancel-commit><persist-id>" + string(codec.AppendText(nil, name)) + "</persist-id></cancel-commit>")
+					return err
+				}
+				if _, err := c.call(`<rollback xmlns="urn:vrouter:yang:vrouter-commit">` + version + "</rollback>"); err != nil || only {
+					return err
+				}
+				_, err := c.call("<commit/>")
 				return err
 			})
 		}}
 	c.Flags().StringVar(&name, "persist-id", "vrouterctl", "name of the confirmed commit")
+	c.Flags().BoolVar(&only, "candidate", false, "load into the candidate without committing")
+	c.Flags().Uint64Var(&seq, "sequence", 0, "the version by its number")
 	return c
 }
 

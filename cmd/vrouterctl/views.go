@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"vrouter/mgmt/data"
@@ -32,6 +34,7 @@ var views = []view{
 	{use: "drops", short: "why packets died, and where they came in", filter: `<fastpath xmlns="` + nsFP + `"><drops/></fastpath>`, table: drops},
 	{use: "fastpath", short: "workers, buffers, flow cache", filter: `<fastpath xmlns="` + nsFP + `"><process/><workers/><buffers/><flow-cache/></fastpath>`, table: fastpath},
 	{use: "engines", short: "crypto engines of the acceleration layer", filter: `<sal xmlns="` + nsSAL + `"/>`, table: engines},
+	{use: "commits", short: "versions of the running configuration, to roll back to", filter: `<commits xmlns="urn:vrouter:yang:vrouter-commit"/>`, table: commits},
 	{use: "sessions", short: "NETCONF sessions",
 		filter: `<netconf-state xmlns="urn:ietf:params:xml:ns:yang:ietf-netconf-monitoring"><sessions/></netconf-state>`, table: sessions},
 }
@@ -233,6 +236,21 @@ func sessions(root *data.Container) *table {
 	for _, s := range entries(sub(root, "netconf-state", "sessions"), "session") {
 		t.add(val(s, "session-id"), bare(val(s, "transport")), val(s, "username"), or(val(s, "source-host"), "-"), val(s, "login-time"),
 			or(val(s, "in-rpcs"), "0"), or(val(s, "in-bad-rpcs"), "0"))
+	}
+	return t
+}
+
+func commits(root *data.Container) *table {
+	t := &table{head: []string{"BACK", "VERSION", "TIME", "KIND", "USER", "SESSION"}, empty: "no versions", right: map[int]bool{0: true, 1: true}}
+	l := entries(sub(root, "commits"), "commit")
+	slices.SortFunc(l, func(a, b *data.Container) int {
+		var x, y uint64
+		fmt.Sscan(val(a, "sequence"), &x)
+		fmt.Sscan(val(b, "sequence"), &y)
+		return cmp.Compare(y, x)
+	})
+	for i, c := range l {
+		t.add(fmt.Sprint(i), val(c, "sequence"), val(c, "time"), val(c, "kind"), or(val(c, "user"), "-"), or(val(c, "session-id"), "-"))
 	}
 	return t
 }
