@@ -28,11 +28,20 @@ func editConfig(ctx context.Context, c *call) error {
 	op, _ := c.text("default-operation")
 	test, _ := c.text("test-option")
 	return c.srv.ds.Edit(ctx, c.by(), target, txn.EditOptions{TestOption: editTests[test]}, func(tree *data.Container) (*data.Container, error) {
-		return codec.EditRaw(c.srv.schema, tree, config, editOps[op])
+		return c.edit(tree, &config, editOps[op])
 	})
+}
+
+// edit gives the tree that a <config> makes of a tree.
+func (c *call) edit(tree *data.Container, config *codec.Raw, op data.Op) (out *data.Container, err error) {
+	err = c.srv.guard(func() (err error) {
+		out, err = codec.EditRaw(c.srv.schema, tree, *config, op)
+		return err
+	})
+	return out, err
 }
 
 // inline reads a <config> that stands for a whole datastore.
 func (c *call) inline(config *codec.Raw) (*data.Container, error) {
-	return codec.EditRaw(c.srv.schema, data.New(c.srv.schema), *config, data.Merge)
+	return c.edit(data.New(c.srv.schema), config, data.Merge)
 }

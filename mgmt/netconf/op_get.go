@@ -57,7 +57,7 @@ func (s *Server) withState(ctx context.Context, sel *selection) (*data.Container
 // reply appends the data element with what is selected.
 func (c *call) reply(sel *selection, tree *data.Container) (err error) {
 	c.out = append(c.out, "<data>"...)
-	if c.out, err = sel.append(c.out, c.srv, tree); err != nil {
+	if c.out, err = sel.append(c.out, c.srv, tree, c.flush); err != nil {
 		return err
 	}
 	c.out = append(c.out, "</data>"...)

@@ -3,6 +3,7 @@ package netconf
 import (
 	"context"
 	"strconv"
+	"time"
 )
 
 // closeSession answers close-session (RFC 6241 section 7.8): the session ends
@@ -29,10 +30,18 @@ func killSession(ctx context.Context, c *call) error {
 		return protoErr("invalid-value", "there is no session "+idText(id), badElement("session-id"))
 	}
 	victim.cut("killed by session "+idText(c.id), false)
+	patience := time.NewTimer(killPatience)
+	defer patience.Stop()
 	select {
 	case <-victim.over:
 		return nil
 	case <-ctx.Done(): // killed in turn
 		return ctx.Err()
+	case <-patience.C:
+		return protoErr("operation-failed", "session "+idText(id)+" is cut off, but its operation still runs and holds its locks")
 	}
 }
+
+// killPatience is how long kill-session waits for the other session's
+// operation to notice.
+const killPatience = 30 * time.Second

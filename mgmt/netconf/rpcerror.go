@@ -3,6 +3,7 @@ package netconf
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 
 	"vrouter/mgmt/data"
 )
@@ -43,6 +44,19 @@ func (s *Server) asErrors(err error) data.Errors {
 	}
 	s.log.Error("netconf: internal error", "err", err)
 	return data.Errors{{Tag: "operation-failed", Msg: "internal error; the server's log says more"}}
+}
+
+// guard calls f, which reads what a client sent. Should that make our code
+// panic, the client gets an error and nothing else is lost: f holds no lock and
+// has changed nothing yet.
+func (s *Server) guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("netconf: panic while reading a request", "panic", p, "stack", string(debug.Stack()))
+			err = &data.Error{Tag: "operation-failed", Msg: "internal error; the server's log says more"}
+		}
+	}()
+	return f()
 }
 
 // maxErrors bounds the rpc-errors of one reply: a bad edit of 10 000 entries

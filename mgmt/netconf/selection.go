@@ -94,9 +94,10 @@ func (p prefixes) ModuleOf(prefix string) *yang.Module {
 	return p.schema.ModuleByNS([]byte(p.uris[prefix]))
 }
 
-// append appends what is selected of a tree.
-func (sel *selection) append(b []byte, s *Server, tree *data.Container) ([]byte, error) {
-	w := codec.Writer{Schema: s.schema, Mode: sel.mode, Hide: sel.hide}
+// append appends what is selected of a tree. Once a part was flushed there is
+// no error any more.
+func (sel *selection) append(b []byte, s *Server, tree *data.Container, flush func([]byte) []byte) ([]byte, error) {
+	w := codec.Writer{Schema: s.schema, Mode: sel.mode, Hide: sel.hide, Flush: flush}
 	if sel.mode == codec.ReportAll || sel.mode == codec.ReportAllTagged {
 		w.When = s.when(tree)
 	}

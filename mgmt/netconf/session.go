@@ -27,8 +27,9 @@ type session struct {
 	base11 bool
 	since  time.Time
 
-	in  []byte // the request, used again
-	out []byte // the reply, used again
+	in      []byte // the request, used again
+	out     []byte // the reply, or what of it is not yet handed to w; used again
+	flushed bool   // a part of the reply is handed over: it can no longer become an error
 
 	stats counters
 	over  chan struct{} // closed when the session has ended and let go of all it held
@@ -159,7 +160,11 @@ func (c *session) retire(reason string, dropped bool) {
 
 // serve answers one message.
 func (c *session) serve(msg []byte) {
-	req, badRPC, err := parse(c.srv.schema, msg)
+	req, badRPC := &request{}, true
+	err := c.srv.guard(func() (err error) {
+		req, badRPC, err = parse(c.srv.schema, msg)
+		return err
+	})
 	if badRPC {
 		c.bad(req, err)
 		return
@@ -181,7 +186,7 @@ func (c *session) serve(msg []byte) {
 		c.srv.stats.outErrors.Add(1)
 	} else {
 		c.log.Debug("netconf: rpc", "op", name)
-		if len(c.out) == head {
+		if len(c.out) == head && !c.flushed {
 			c.out = append(c.out, "<ok/>"...)
 		}
 	}
@@ -199,7 +204,16 @@ func (c *session) bad(req *request, err error) {
 	c.send()
 }
 
+// flush hands over a part of a long reply.
+func (c *session) flush(b []byte) []byte {
+	c.flushed = true
+	c.w.Write(b) // an error stays, and send finds it
+	return b[:0]
+}
+
+// open begins a reply.
 func (c *session) open(req *request) {
+	c.flushed = false
 	c.out = append(c.out[:0], `<rpc-reply xmlns="`+nsBase+`"`...)
 	c.out = append(append(c.out, req.echo...), '>')
 }

@@ -249,7 +249,7 @@ func TestParameterErrors(t *testing.T) {
 		{`<get-config><source><bogus/></source></get-config>`, "protocol/unknown-element /nc:rpc/nc:get-config/nc:source {bad-element=bogus}"},
 		{`<get-config><source><url>ftp://x</url></source></get-config>`, "protocol/unknown-element /nc:rpc/nc:get-config/nc:source {bad-element=url}"},
 		{`<get-config><source><running/><candidate/></source></get-config>`, "protocol/bad-element /nc:rpc/nc:get-config/nc:source/nc:candidate {bad-element=candidate}"},
-		{`<get-config><source><running/></source><bogus/></get-config>`, "protocol/unknown-element {bad-element=bogus}"},
+		{`<get-config><source><running/></source><bogus/></get-config>`, "protocol/unknown-element /nc:rpc/nc:get-config {bad-element=bogus}"},
 		{`<get-config><source><running>x</running></source></get-config>`, "protocol/invalid-value /nc:rpc/nc:get-config/nc:source/nc:running"},
 		{`<edit-config><target><candidate/></target></edit-config>`, "protocol/missing-element /nc:rpc/nc:edit-config {bad-element=config}"},
 		{`<edit-config><config/></edit-config>`, "protocol/missing-element /nc:rpc/nc:edit-config {bad-element=target}"},
@@ -308,6 +308,12 @@ func TestLargeReply(t *testing.T) {
 	c.ok(edit("running", iface("eth0", "<description>"+text+"</description>")))
 	if d := c.data(getRunning("")); !strings.Contains(d, text) {
 		t.Fatal("the reply lacks something")
+	}
+	c.ok(edit("candidate", many(3000)))
+	for _, f := range []string{"", subtree(`<interfaces xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces"><interface/></interfaces>`), `<filter type="xpath" select="//interface"/>`} {
+		if d := c.data(`<get-config><source><candidate/></source>` + f + `</get-config>`); strings.Count(d, "<interface>") != 3000 || strings.Count(d, "</interface>") != 3000 {
+			t.Fatal("entries are missing")
+		}
 	}
 }
 
