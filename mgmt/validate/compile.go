@@ -52,7 +52,8 @@ type info struct {
 	targetOf []*reference // leaves that point here
 	unique   []*uniqueRule
 	lists    []*uniqueRule // of a list
-	siblings []*yang.Node  // nodes of the same choice whose defaults depend on this one
+	fellows  []*yang.Node  // nodes of the same choice whose defaults depend on this one
+	siblings []*yang.Node  // those of them where there is something to do
 	demands  bool          // of a container, list, choice or case: it has to hold something
 
 	// here or below there is something to do: in the first pass, in any
@@ -124,7 +125,7 @@ func (v *Validator) compile(n *yang.Node) error {
 		in.demands = slices.ContainsFunc(n.Kids, func(k *yang.Node) bool { return needs(k) || k.Max > 0 })
 	}
 	if n.Kind != yang.Root && n.Parent != n.Up && n.Kind != yang.Choice && n.Kind != yang.Case {
-		in.siblings = fellows(n)
+		in.fellows = fellows(n)
 	}
 	for _, k := range n.Kids {
 		switch k.Kind {
@@ -257,8 +258,8 @@ func (v *Validator) mark(n *yang.Node) {
 		}
 	}
 	for _, k := range n.Data { // now that all of them are marked
-		s := &v.info[k.ID].siblings
-		*s = slices.DeleteFunc(*s, func(d *yang.Node) bool { return !v.info[d.ID].worthAny })
+		in := &v.info[k.ID]
+		in.siblings = slices.DeleteFunc(slices.Clone(in.fellows), func(d *yang.Node) bool { return !v.info[d.ID].worthAny })
 	}
 }
 

@@ -205,7 +205,16 @@ func (r *run) leafGone(up *xpath.Instance, d *yang.Node, l *data.Leaf) {
 	}
 }
 
-func (r *run) idGone(p *data.Path) { r.goneIDs = append(r.goneIDs, p) }
+// idGone notes a node that went; n is nil for a default.
+func (r *run) idGone(p *data.Path, n data.Node) {
+	if n != nil || p.Schema.Kind != yang.LeafList {
+		r.goneIDs = append(r.goneIDs, p)
+		return
+	}
+	for _, v := range p.Schema.Defaults {
+		r.goneIDs = append(r.goneIDs, &data.Path{Up: p.Up, Schema: p.Schema, Key: v.Text, Entry: true})
+	}
+}
 
 // refers checks one reference.
 func (r *run) refers(ref *reference, i *xpath.Instance) {

@@ -110,7 +110,7 @@ type run struct {
 	errs     data.Errors
 
 	guards  bool // first pass: settle conditions of nodes, check nothing else
-	noPrune bool // some instance-identifier may mean any deleted node
+	noPrune bool // second pass: some instance-identifier may mean any deleted node
 	refs    *data.CountEdit
 	seen    map[seenKey]bool
 
@@ -304,8 +304,8 @@ func (r *run) leave(up *xpath.Instance, d *yang.Node, n data.Node, p *data.Path)
 		return
 	}
 	r.touchGone(up, d)
-	if r.noPrune && !r.guards && n != nil {
-		r.idGone(p)
+	if r.noPrune {
+		r.idGone(p, n)
 	}
 	r.unique(up, d)
 	switch n := n.(type) {
@@ -317,11 +317,7 @@ func (r *run) leave(up *xpath.Instance, d *yang.Node, n data.Node, p *data.Path)
 				r.tupleGone(u, n, p)
 			}
 		}
-		kids := in.kids(r.guards)
-		if r.noPrune && !r.guards {
-			kids = d.Data
-		}
-		for _, k := range kids {
+		for _, k := range r.inside(d) {
 			if l, ok := n.Child(k).(*data.List); ok {
 				l.Each(func(key string, e data.Node) bool {
 					r.leave(up, k, e, &data.Path{Up: p, Schema: k, Key: key, Entry: true})
@@ -332,10 +328,18 @@ func (r *run) leave(up *xpath.Instance, d *yang.Node, n data.Node, p *data.Path)
 			r.leave(up, k, n.Child(k), &data.Path{Up: p, Schema: k})
 		}
 	case nil: // defaults that were there
-		for _, k := range in.kids(r.guards) {
-			r.leave(up, k, nil, nil)
+		for _, k := range r.inside(d) {
+			r.leave(up, k, nil, &data.Path{Up: p, Schema: k})
 		}
 	}
+}
+
+// inside gives the children where there is something to do when d goes.
+func (r *run) inside(d *yang.Node) []*yang.Node {
+	if r.noPrune {
+		return d.Data
+	}
+	return r.v.info[d.ID].kids(r.guards)
 }
 
 // touch finds the conditions that read d and evaluates them where the instance
@@ -377,17 +381,21 @@ func (r *run) touchGone(up *xpath.Instance, d *yang.Node) {
 // siblings handles what a node in a choice does to the others: with it their
 // defaults come or go.
 func (r *run) siblings(up *xpath.Instance, d *yang.Node) {
-	for _, k := range r.v.info[d.ID].siblings {
+	all := r.v.info[d.ID].siblings
+	if r.noPrune {
+		all = r.v.info[d.ID].fellows
+	}
+	for _, k := range all {
 		r.again(up, k)
 	}
 }
 
 // again handles that defaults of k below up may have come or gone.
 func (r *run) again(up *xpath.Instance, k *yang.Node) {
-	if !r.v.info[k.ID].worth(r.guards) || !r.once(seenImplied, up, fmt.Sprint(k.ID)) {
+	if !r.noPrune && !r.v.info[k.ID].worth(r.guards) || !r.once(seenImplied, up, fmt.Sprint(k.ID)) {
 		return
 	}
-	r.leave(up, k, nil, nil)
+	r.leave(up, k, nil, below(up, k))
 	r.e.Kids(up, k, func(i *xpath.Instance) bool {
 		if i.Implied() {
 			r.visit(i, maxLevel)
