@@ -60,14 +60,17 @@ func (v Verdict) String() string {
 }
 
 // The area: word 0 is the right edge (the highest number accepted, 0 at
-// first), word 1 the size in packets with the ESN flag on top, then the bits.
+// first), word 1 the size in packets, the number of bits in the ring, and the
+// ESN flag on top; then the bits.
 const (
 	wTop  = 0
 	wConf = 1
 	wBits = 2
 
-	esnFlag  = 1 << 63
-	sizeMask = 1<<32 - 1
+	esnFlag   = 1 << 63
+	sizeMask  = 1<<16 - 1
+	ringShift = 16
+	ringMask  = 1<<16 - 1
 )
 
 // ErrSize reports a window size outside MinSize … MaxSize.
@@ -86,11 +89,9 @@ func ringBits(size int) int { return max(64, 1<<bits.Len(uint(size-1))) }
 
 // Window is a view of an area. It is a value that can be made for each packet
 // or kept; the state is in the area. One goroutine at a time may use it.
-type Window struct {
-	conf uint64
-	mask uint64
-	area []uint64
-}
+//
+// (It is no more than a slice, so that the compiler keeps it in registers.)
+type Window struct{ area []uint64 }
 
 // Init empties the area and sets the window's size in packets (MinSize to
 // MaxSize, any number) and whether numbers have 64 bits (ESN). The area must
@@ -103,7 +104,7 @@ func Init(area []uint64, size int, esn bool) (Window, error) {
 		return Window{}, fmt.Errorf("replay: window of %d needs %d words, has %d", size, Words(size), len(area))
 	}
 	clear(area[:Words(size)])
-	area[wConf] = uint64(size)
+	area[wConf] = uint64(size) | uint64(ringBits(size))<<ringShift
 	if esn {
 		area[wConf] |= esnFlag
 	}
@@ -112,16 +113,14 @@ func Init(area []uint64, size int, esn bool) (Window, error) {
 
 // View is the window in an area that Init has prepared.
 func View(area []uint64) Window {
-	c := area[wConf]
-	r := ringBits(int(c & sizeMask))
-	return Window{conf: c, mask: uint64(r - 1), area: area[:wBits+r/64]}
+	return Window{area[:wBits+(area[wConf]>>ringShift&ringMask)/64]}
 }
 
 // Size is the window's size in packets.
-func (w Window) Size() int { return int(w.conf & sizeMask) }
+func (w Window) Size() int { return int(w.area[wConf] & sizeMask) }
 
 // ESN says whether sequence numbers have 64 bits.
-func (w Window) ESN() bool { return w.conf&esnFlag != 0 }
+func (w Window) ESN() bool { return w.area[wConf]&esnFlag != 0 }
 
 // Top is the highest number accepted so far, 0 if none.
 func (w Window) Top() uint64 { return w.area[wTop] }
@@ -129,7 +128,7 @@ func (w Window) Top() uint64 { return w.area[wTop] }
 // Seen tells whether number seq, which must be inside the window, has been
 // accepted; for showing the window. A number outside it counts as not seen.
 func (w Window) Seen(seq uint64) bool {
-	return seq <= w.Top() && w.test(w.Top(), w.conf&sizeMask, seq) == Replayed
+	return seq <= w.Top() && w.test(w.Top(), w.area[wConf], seq) == Replayed
 }
 
 // Restore sets the right edge and takes every number up to it as seen: for an
@@ -148,16 +147,15 @@ func (w Window) Restore(top uint64) {
 // later into Accept. On another verdict the packet is to be dropped, and seq
 // is the number it was taken for. Nothing is changed.
 func (w Window) Check(seqLo uint32) (seq uint64, v Verdict) {
-	top := w.area[wTop]
-	size := w.conf & sizeMask
+	conf, top := w.area[wConf], w.area[wTop]
 	seq = uint64(seqLo)
-	if w.conf&esnFlag != 0 {
+	if conf&esnFlag != 0 {
 		var ok bool
-		if seq, ok = infer(top, size, seqLo); !ok {
+		if seq, ok = infer(top, conf&sizeMask, seqLo); !ok {
 			return seq, TooOld
 		}
 	}
-	return seq, w.test(top, size, seq)
+	return seq, w.test(top, conf, seq)
 }
 
 // infer finds the high half of a sequence number (RFC 4303 appendix A2.2).
@@ -186,17 +184,20 @@ func infer(top, size uint64, lo uint32) (uint64, bool) {
 	return th<<32 | uint64(lo), true
 }
 
-func (w Window) test(top, size, seq uint64) Verdict {
+// word is the place of number seq's bit, which is bit seq % 64 of it.
+func word(conf, seq uint64) uint64 { return wBits + (seq>>6)&((conf>>ringShift&ringMask)>>6-1) }
+
+func (w Window) test(top, conf, seq uint64) Verdict {
 	if seq > top {
 		return OK
 	}
 	if seq == 0 {
 		return Invalid
 	}
-	if top-seq >= size {
+	if top-seq >= conf&sizeMask {
 		return TooOld
 	}
-	if w.area[wBits+(seq&w.mask)>>6]>>(seq&63)&1 != 0 {
+	if w.area[word(conf, seq)]>>(seq&63)&1 != 0 {
 		return Replayed
 	}
 	return OK
@@ -206,9 +207,9 @@ func (w Window) test(top, size, seq uint64) Verdict {
 // proved right. Its verdict is final: two copies of one packet may both have
 // passed Check when several were in flight, and only the first is OK here.
 func (w Window) Accept(seq uint64) Verdict {
-	top := w.area[wTop]
+	conf, top := w.area[wConf], w.area[wTop]
 	if seq <= top {
-		if v := w.test(top, w.conf&sizeMask, seq); v != OK {
+		if v := w.test(top, conf, seq); v != OK {
 			return v
 		}
 	} else {
@@ -217,7 +218,7 @@ func (w Window) Accept(seq uint64) Verdict {
 		}
 		w.area[wTop] = seq
 	}
-	w.area[wBits+(seq&w.mask)>>6] |= 1 << (seq & 63)
+	w.area[word(conf, seq)] |= 1 << (seq & 63)
 	return OK
 }
 
@@ -225,11 +226,12 @@ func (w Window) Accept(seq uint64) Verdict {
 // is the one that Accept sets.)
 func (w Window) forget(top, d uint64) {
 	b := w.area[wBits:]
-	if d > w.mask {
+	mask := uint64(len(b))*64 - 1
+	if d > mask {
 		clear(b)
 		return
 	}
-	first, last := (top+1)&w.mask, (top+d)&w.mask
+	first, last := (top+1)&mask, (top+d)&mask
 	fw, lw := first>>6, last>>6
 	head := ^uint64(0) << (first & 63)
 	tail := ^uint64(0) >> (63 - last&63)
@@ -238,7 +240,7 @@ func (w Window) forget(top, d uint64) {
 		return
 	}
 	b[fw] &^= head
-	for i := (fw + 1) & (w.mask >> 6); i != lw; i = (i + 1) & (w.mask >> 6) {
+	for i := (fw + 1) & (mask >> 6); i != lw; i = (i + 1) & (mask >> 6) {
 		b[i] = 0
 	}
 	b[lw] &^= tail
