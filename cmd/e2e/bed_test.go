@@ -93,6 +93,13 @@ func newBed(t *testing.T) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return bedIn(t, l)
+}
+
+// bedIn is newBed in a lab, with more arguments for both vrouterds.
+func bedIn(t *testing.T, l *lab.Lab, args ...string) *bed {
+	t.Helper()
+	var err error
 	b := &bed{t: t}
 	t.Cleanup(func() {
 		if t.Failed() && b.Pair != nil {
@@ -106,6 +113,7 @@ func newBed(t *testing.T) *bed {
 		t.Fatal(err)
 	}
 	for _, v := range []*site.VRouter{b.A, b.B} {
+		v.Args = args
 		if err := v.Start(); err != nil {
 			t.Fatal(err)
 		}
