@@ -1,8 +1,8 @@
 // Package burst holds the loops of the fast path that are worth assembly: each
 // takes a whole burst of packets as a structure of arrays (addresses, lengths,
 // keys, hashes) and has a plain Go twin with the same results bit for bit.
-// Which one runs is decided once, by CPU flags on amd64 and by build tag
-// elsewhere.
+// Which one runs is decided once, by CPU flags on amd64; elsewhere, and with the
+// build tag purego, it is always Go.
 //
 // Addresses (uintptr) name memory that package mem has mapped; nothing is
 // checked against its bounds. Slices are checked once per call: all must be at

@@ -1,3 +1,5 @@
+//go:build !purego
+
 package burst
 
 import (
@@ -9,6 +11,9 @@ import (
 // hasMatch: bucketMatch uses a 128-bit AVX2 broadcast and TZCNT. The other
 // routines need nothing beyond what every amd64 has.
 var hasMatch = cpu.X86.HasAVX2 && cpu.X86.HasBMI1
+
+// hints: a prefetch is an instruction that never faults.
+const hints = true
 
 func bucketMatch(buckets uintptr, bidx *uint32, hash *uint64, n int, out *uint32) {
 	if hasMatch {

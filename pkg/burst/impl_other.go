@@ -1,4 +1,4 @@
-//go:build !amd64
+//go:build !amd64 || purego
 
 package burst
 
@@ -8,6 +8,9 @@ import (
 
 	"vrouter/pkg/mem"
 )
+
+// hints: a prefetch is a load, which needs memory to be there.
+const hints = false
 
 func parse4(ptr []uintptr, length []uint16, mac, port uint64, s *Seed, key []Key4, hash []uint64, bad []uint8) {
 	parse4Go(ptr, length, mac, port, s, key, hash, bad)
@@ -23,11 +26,13 @@ func bucketMatch(buckets uintptr, bidx *uint32, hash *uint64, n int, out *uint32
 
 // Where there is no prefetch instruction at hand, a load of each line does the
 // same: the loads do not depend on one another. Each function returns the sum
-// of what it loaded, or the compiler would drop the loads.
+// of what it loaded, or the compiler would drop the loads. What is loaded may
+// be written at the same moment; nothing is made of it (hence norace).
 
 func prefetchLines(base uintptr, idx *uint32, n int) { touchLines(base, unsafe.Slice(idx, n)) }
 
 //go:noinline
+//go:norace
 func touchLines(base uintptr, idx []uint32) (s uint64) {
 	p := mem.At(base)
 	for _, i := range idx {
@@ -37,6 +42,7 @@ func touchLines(base uintptr, idx []uint32) (s uint64) {
 }
 
 //go:noinline
+//go:norace
 func prefetchShifted(base uintptr, v *uint32, n int, shift uint64) (s uint64) {
 	p := mem.At(base)
 	for _, x := range unsafe.Slice(v, n) {
@@ -46,6 +52,7 @@ func prefetchShifted(base uintptr, v *uint32, n int, shift uint64) (s uint64) {
 }
 
 //go:noinline
+//go:norace
 func prefetchPicked(base uintptr, v *uint32, pick *uint8, n int, mask uint32, shift uint64) (s uint64) {
 	p := mem.At(base)
 	for _, i := range unsafe.Slice(pick, n) {
@@ -56,6 +63,7 @@ func prefetchPicked(base uintptr, v *uint32, pick *uint8, n int, mask uint32, sh
 }
 
 //go:noinline
+//go:norace
 func prefetchPtrs(ptr *uintptr, n int, off uint64) (s uint64) {
 	for _, a := range unsafe.Slice(ptr, n) {
 		s += uint64(mem.Load8(mem.At(a), uintptr(off)))

@@ -12,6 +12,7 @@ import (
 )
 
 func main() {
+	ConstraintExpr("!purego")
 	rdtsc()
 	prefetchLines()
 	prefetchShifted()
