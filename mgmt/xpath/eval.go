@@ -55,7 +55,12 @@ type slab struct {
 	n      int // used
 }
 
-const chunk = 64
+const chunk = 16
+
+// maxInstances bounds the instances that one evaluation holds at a time, about
+// 64 MB of them: a client's filter must not take the memory of the router.
+// Every node of a tree with 100 000 routes is well below.
+const maxInstances = 1 << 20
 
 func (s *slab) get() *Instance {
 	c, i := s.n/chunk, s.n%chunk
@@ -67,6 +72,9 @@ func (s *slab) get() *Instance {
 }
 
 func (e *Eval) make(up *Instance, s *yang.Node, n data.Node, key string) *Instance {
+	if e.slab.n >= maxInstances {
+		e.left = -1 // it is over, as soon as the next step is counted
+	}
 	i := e.slab.get()
 	*i = Instance{Up: up, Schema: s, Node: n, Key: key}
 	return i
