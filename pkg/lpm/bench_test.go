@@ -118,7 +118,7 @@ func BenchmarkV4(b *testing.B) {
 	for _, kind := range []string{"uniform", "internet", "host"} {
 		rs := routes4(kind, benchRoutes())
 		before := rss()
-		t, err := NewV4(mem.NewGrace(), Options{Routes: len(rs)})
+		t, err := NewV4(mem.NewGrace(), Options{Routes: len(rs), Huge: true})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -175,7 +175,7 @@ func BenchmarkV6(b *testing.B) {
 	for _, kind := range []string{"uniform", "internet", "host"} {
 		rs := routes6(kind, benchRoutes())
 		before := rss()
-		t, err := NewV6(mem.NewGrace(), Options{Routes: len(rs)})
+		t, err := NewV6(mem.NewGrace(), Options{Routes: len(rs), Huge: true})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -206,7 +206,7 @@ func BenchmarkV6(b *testing.B) {
 // BenchmarkShort is the cost of a route that covers much.
 func BenchmarkShort(b *testing.B) {
 	rs := routes4("internet", benchRoutes())
-	t, err := NewV4(mem.NewGrace(), Options{Routes: len(rs)})
+	t, err := NewV4(mem.NewGrace(), Options{Routes: len(rs), Huge: true})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -57,6 +57,12 @@ type Options struct {
 	// under the race detector). It sets
 	// how much address space is reserved; memory is used as routes come.
 	Routes int
+	// Huge maps the table with huge pages from the start: for one that will
+	// hold many routes. Look-ups among 100 000 are about a fifth faster; a table
+	// of few takes about 10 MiB instead of 100 KiB. Without it huge pages are
+	// asked for when the table has grown, and are only had for what is touched
+	// from then on.
+	Huge bool
 }
 
 // V4 is a table of IPv4 routes. Lookup and LookupBurst may run on any number

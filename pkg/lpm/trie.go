@@ -124,11 +124,12 @@ func (t *trie) init(g *mem.Grace, o Options, v6 bool) error {
 	nLines := min(perRoute*o.Routes+8*reserveLines, 1<<28)
 	nEnts := min(32*o.Routes+8*reserveEnts, 1<<30) &^ (maxBlock - 1)
 	var err error
-	small := mem.Options{SmallPages: true}
-	if t.tRoot, err = mem.NewTable[uint32](1<<rootBits, small); err == nil {
-		if t.tLines, err = mem.NewTable[node](nLines, small); err == nil {
-			if t.tEnts, err = mem.NewTable[uint32](nEnts, small); err == nil {
-				if t.tCount, err = mem.NewTable[uint32](nLines, small); err == nil {
+	t.advised = o.Huge
+	pages := mem.Options{SmallPages: !o.Huge}
+	if t.tRoot, err = mem.NewTable[uint32](1<<rootBits, pages); err == nil {
+		if t.tLines, err = mem.NewTable[node](nLines, pages); err == nil {
+			if t.tEnts, err = mem.NewTable[uint32](nEnts, pages); err == nil {
+				if t.tCount, err = mem.NewTable[uint32](nLines, mem.Options{SmallPages: true}); err == nil {
 					err = t.store.init(nLines, t.tEnts.Slice())
 				}
 			}
