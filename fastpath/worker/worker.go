@@ -14,10 +14,12 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"vrouter/fastpath/action"
+	"vrouter/fastpath/drop"
 	"vrouter/fastpath/flow"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/burst"
@@ -158,6 +160,40 @@ func (w *Worker) Held() (ports, inside int) {
 		ports += w.ports[i].q.Held()
 	}
 	return ports, w.ctx.Loop.N + w.ctx.Tx.N + w.ctx.Error.N
+}
+
+// Drain ends what the worker still has inside once its goroutine has ended:
+// completions of engines for at most a second, packets that go round, messages
+// in both directions.
+func (w *Worker) Drain(control *pipeline.Control) {
+	c := w.ctx
+	for end := time.Now().Add(time.Second); w.pending() && time.Now().Before(end); {
+		for _, p := range w.order.Pollers {
+			p.Poll(c)
+		}
+		time.Sleep(10 * time.Microsecond)
+	}
+	for i := range c.Loop.N {
+		c.Drop(c.Loop.Desc[i], c.Loop.In[i], drop.Shutdown)
+	}
+	for i := range c.Error.N {
+		c.Free(c.Error.Desc[i])
+	}
+	c.Loop.N, c.Error.N = 0, 0
+	c.FlushTx()
+	to, from := c.Control()
+	for _, r := range []pipeline.CtlRing{to, from} {
+		for m, ok := r.Get(); ok; m, ok = r.Get() {
+			if m.Desc != pipeline.NoBuf {
+				control.Drop(m.Desc, m.In, drop.Shutdown)
+			}
+		}
+	}
+	c.FlushFree()
+	w.ports = nil
+	for i := range pipeline.IfIndex(pipeline.MaxIfaces) {
+		c.SetPort(i, nil)
+	}
 }
 
 // Close gives up everything the worker has; its goroutine must have ended and

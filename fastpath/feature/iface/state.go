@@ -138,3 +138,18 @@ func (admit) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	}
 	return idx[:k]
 }
+
+// Held counts the buffers that ports hold.
+func (f *Feature) Held() (n int) {
+	for _, e := range f.byI {
+		if e != nil && e.port != nil {
+			for q := range e.info.Queues {
+				n += e.port.Queue(q).Held()
+			}
+		}
+	}
+	return n
+}
+
+// Indices is one more than the largest index that was ever given.
+func (f *Feature) Indices() int { return len(f.byI) }

@@ -58,6 +58,3 @@ type State struct {
 // ObjectKey is the key as text, as inventories and refusals give it:
 // interface, space, address.
 func (k Key) ObjectKey() string { return k.Iface + " " + k.Addr.String() }
-
-// String is the key as text: interface, space, address. Inventories use it.
-func (k Key) String() string { return k.Iface + " " + k.Addr.String() }

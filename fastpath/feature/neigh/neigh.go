@@ -39,7 +39,7 @@ type Feature struct {
 	due   dueHeap
 	// statics are the configured ones.
 	statics map[Key]*entry
-	count int
+	count   int
 
 	incomplete, waiting int
 	// Stage turns connected destinations into their neighbour's adjacency, and
@@ -442,7 +442,7 @@ func rank(e *entry) int {
 // Objects gives the configuration of static neighbours.
 func (f *Feature) Objects(yield func(key string, cfg any)) {
 	for k, e := range f.statics {
-		yield(k.String(), &Config{k, e.mac})
+		yield(k.ObjectKey(), &Config{k, e.mac})
 	}
 }
 
@@ -486,7 +486,7 @@ func (f *Feature) Close() {
 }
 
 func refuse(k Key, field, why string) error {
-	return &pipeline.Refusal{Feature: "neigh", Object: k.String(), Field: field, Reason: why}
+	return &pipeline.Refusal{Feature: "neigh", Object: k.ObjectKey(), Field: field, Reason: why}
 }
 
 // schedule sets when an entry's state is looked at; 0: never.

@@ -32,7 +32,9 @@ func deliver4(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 	o, bad := pkt.ParseIP(b)
 	switch {
 	case o.Has(pkt.FirstFragment) || o.Has(pkt.LaterFragment):
-		c.Drop(d, in, drop.LocalFragment)
+		c.Drop(d, in, fragmentOf(o.Proto))
+	case o.Proto == pkt.ProtoESP: // the inbound stage of IPsec knew no SA for it
+		c.Drop(d, in, drop.ESPNoSA)
 	case o.Proto == pkt.ProtoICMP:
 		if bad != pkt.OK || pkt.Checksum(b[o.L4:o.End]) != 0 {
 			c.Drop(d, in, drop.ICMPBad)
@@ -56,7 +58,9 @@ func deliver6(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 	o, bad := pkt.ParseIP(b)
 	switch {
 	case o.Has(pkt.FirstFragment) || o.Has(pkt.LaterFragment):
-		c.Drop(d, in, drop.LocalFragment)
+		c.Drop(d, in, fragmentOf(o.Proto))
+	case o.Proto == pkt.ProtoESP: // the inbound stage of IPsec knew no SA for it
+		c.Drop(d, in, drop.ESPNoSA)
 	case o.Proto == pkt.ProtoICMPv6:
 		if bad != pkt.OK {
 			c.Drop(d, in, drop.ICMPBad)
@@ -90,6 +94,14 @@ func deliver6(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 	default:
 		c.Reject(d, in, v.From[i], pipeline.RejectProtocol, 0)
 	}
+}
+
+// fragmentOf is why a fragment to the vRouter dies.
+func fragmentOf(proto uint8) drop.Reason {
+	if proto == pkt.ProtoESP {
+		return drop.ESPFragment
+	}
+	return drop.LocalFragment
 }
 
 // is6 compares an address with one in two words.

@@ -1,0 +1,72 @@
+package fastpath
+
+import (
+	"time"
+)
+
+// The control side of the fast path: one goroutine that takes what workers hand
+// over (ARP, neighbour discovery, packets whose next hop is unknown), runs the
+// timers of neighbours, looks at links and frees what was retired. It shares
+// the engine's lock with commits and queries.
+
+const (
+	// slowEvery is how often links are looked at.
+	slowEvery = 100 * time.Millisecond
+	// perStep bounds how many messages are taken with the lock held.
+	perStep = 256
+)
+
+// control runs until the engine is closed.
+func (e *Local) control() {
+	timer := time.NewTimer(slowEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-e.quit:
+			return
+		case <-e.notify:
+		case <-timer.C:
+		}
+		next := e.step()
+		timer.Reset(next)
+	}
+}
+
+// Step does what is to be done on the control side now (Options.Manual).
+func (e *Local) Step() { e.step() }
+
+// step does what is to be done now and says how long nothing will be, unless
+// somebody wakes it.
+func (e *Local) step() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return slowEvery
+	}
+	now := e.opt.Now()
+	for i, w := range e.workers {
+		to, _ := w.Ctx().Control()
+		for n := 0; ; n++ {
+			m, ok := to.Get()
+			if !ok {
+				break
+			}
+			e.f.neigh.Handle(i, m, now)
+			if n == perStep {
+				e.wake() // the others, the timers, and then again
+				break
+			}
+		}
+	}
+	e.f.neigh.Tick(now)
+	if now >= e.slow {
+		e.slow = now + int64(slowEvery)
+		e.replace(e.f.iface.Tick(now, e.f.neigh.Announce))
+		e.env.Grace.Poll()
+	}
+	wait := e.slow - now
+	if n := e.f.neigh.Next(); n != 0 {
+		wait = min(wait, n-now)
+	}
+	return max(time.Duration(wait), 0)
+}
