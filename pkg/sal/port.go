@@ -24,6 +24,7 @@ type PortStats struct {
 	RxDropped uint64 // lost before the fast path saw them (ring full)
 	TxDropped uint64 // accepted by TxBurst, refused by the device
 	RxErrors  uint64 // malformed at the device: truncated, larger than the MTU
+	RxUncut   uint64 // super-frames of a local sender that could not be cut to the MTU
 	TxErrors  uint64
 }
 

@@ -1,0 +1,335 @@
+// Package afpacket is a SAL port driver over packet sockets (packet(7)): any
+// Ethernet device of the kernel, veth pairs above all.
+//
+//	afpacket.go  the driver; opening a port
+//	rx.go        the receive ring, checksums and super-frames
+//	tx.go        sending
+//
+// # Receiving
+//
+// Frames come through a mapped ring of TPACKET_V2. Version 3 packs frames more
+// densely, but hands them over by the block: when a block is full or a timer
+// has run out, which on kernels up to 6.17 has the resolution of a tick, 4 ms
+// on most, for each router a packet passes. With version 2 a frame can be read
+// as soon as it is there. Frames larger than a slot (a sender's super-frames of
+// up to 64 KiB) are queued on the socket beside the ring (PACKET_COPY_THRESH)
+// and fetched from there in their place.
+//
+// Senders on the same machine leave checksums and segmentation to the device;
+// package gso does that work, with PACKET_VNET_HDR telling what is left to do.
+// VLAN tags, which the kernel takes off, are put back.
+//
+// # Sending
+//
+// Frames go out by sendmmsg, which copies them. There is a transmit ring in the
+// kernel, but its slots are given back when a packet leaves its socket's
+// account, not when its last reader is done with the bytes: over a veth the
+// packet then still sits in the receiver's TCP queue, and the next frame in the
+// slot would overwrite it.
+//
+// # The kernel beside the router
+//
+// The kernel's own network stack sees every frame too. Give the device no
+// addresses, and do not let the kernel forward, or it answers and routes beside
+// the vRouter, around its policies.
+package afpacket
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/internal/netdev"
+)
+
+// Options of the driver; the zero value is good.
+type Options struct {
+	// Slots of the receive ring of a queue, 2 KiB each; 0 means DefaultSlots.
+	Slots int
+	// QdiscBypass sends past the device's queueing discipline: faster on a NIC
+	// that keeps up, but what it cannot take at once is lost.
+	QdiscBypass bool
+}
+
+// DefaultSlots hold 200 ms of 20 000 packets a second, in 8 MiB.
+const DefaultSlots = 4096
+
+// maxQueues is what a fanout group takes with room to spare.
+const maxQueues = 64
+
+// Driver opens ports. It is safe for concurrent use.
+type Driver struct {
+	o Options
+
+	mu   sync.Mutex
+	open map[devKey]bool
+}
+
+// devKey is a device in a network namespace.
+type devKey struct {
+	ns    uint64
+	index int
+}
+
+// New makes a driver.
+func New(o Options) *Driver {
+	if o.Slots <= 0 {
+		o.Slots = DefaultSlots
+	}
+	return &Driver{o: o, open: map[devKey]bool{}}
+}
+
+// Name is "af-packet".
+func (d *Driver) Name() string { return "af-packet" }
+
+// port is an open device.
+type port struct {
+	d    *Driver
+	cfg  sal.PortConfig
+	dev  *netdev.Dev
+	pool *sal.Pool
+	key  devKey
+	mac  [6]byte
+
+	maxLen int // of a frame received, without a tag
+	up     atomic.Bool
+	queues []*queue
+
+	rxErrors, rxUncut, txDropped, txErrors atomic.Uint64
+
+	mu        sync.Mutex
+	rxDropped uint64 // lost by the kernel; it counts since the last question
+	closed    bool
+
+	link      atomic.Bool
+	linkAsked atomic.Int64 // Unix nanoseconds
+	index     int          // what the sockets are bound to; under mu
+}
+
+// Open opens a device for Ethernet, in the network namespace of the calling
+// thread, and sets its MTU. The port is down until SetUp.
+func (d *Driver) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
+	if cfg.Device == "" {
+		cfg.Device = cfg.Name
+	}
+	if cfg.Queues < 1 || cfg.Queues > maxQueues {
+		return nil, fmt.Errorf("device %s: %d queues, 1 to %d are possible: %w", cfg.Device, cfg.Queues, maxQueues, sal.ErrInvalid)
+	}
+	if cfg.MTU > sal.MaxFrame-18 {
+		return nil, fmt.Errorf("device %s: MTU %d, the largest is %d: %w", cfg.Device, cfg.MTU, sal.MaxFrame-18, sal.ErrInvalid)
+	}
+	dev, err := netdev.Open(cfg.Device)
+	if err != nil {
+		return nil, err
+	}
+	p := &port{d: d, cfg: cfg, dev: dev, pool: pool}
+	if err := p.open(); err != nil {
+		_ = p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *port) open() (err error) {
+	if p.index, err = p.dev.Index(); err != nil {
+		return err
+	}
+	if p.mac, err = p.dev.MAC(); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return fmt.Errorf("network namespace: %w", err)
+	}
+	key := devKey{st.Ino, p.index}
+	p.d.mu.Lock()
+	twice := p.d.open[key]
+	p.d.open[key] = true
+	p.d.mu.Unlock()
+	if twice {
+		return fmt.Errorf("device %s: %w", p.cfg.Device, sal.ErrBusy)
+	}
+	p.key = key
+
+	mtu := p.cfg.MTU
+	if mtu == 0 {
+		if mtu, err = p.dev.MTU(); err != nil {
+			return err
+		}
+		mtu = min(mtu, sal.MaxFrame-18)
+	} else if err := p.dev.SetMTU(mtu); err != nil {
+		return err
+	}
+	p.maxLen = mtu + 18
+
+	group := 0
+	for i := range p.cfg.Queues {
+		q, err := newQueue(p)
+		if err != nil {
+			return err
+		}
+		p.queues = append(p.queues, q)
+		if err := q.bind(p.index); err != nil {
+			return fmt.Errorf("device %s: %w", p.cfg.Device, err)
+		}
+		if p.cfg.Queues > 1 {
+			if group, err = q.join(group); err != nil {
+				return fmt.Errorf("device %s: sharing frames among %d queues: %w", p.cfg.Device, p.cfg.Queues, err)
+			}
+		}
+		if i == 0 {
+			if err := p.listen(q.fd); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// listen opens the device's filter, for as long as the socket lives: all
+// multicast, for a router hears protocols that the kernel here does not speak,
+// and the own address where it is not the device's.
+func (p *port) listen(fd int) error {
+	add := func(typ uint16) error {
+		return unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP,
+			&unix.PacketMreq{Ifindex: int32(p.index), Type: typ, Alen: 6, Address: [8]byte(append(p.cfg.MAC[:], 0, 0))})
+	}
+	if err := add(unix.PACKET_MR_ALLMULTI); err != nil {
+		return fmt.Errorf("device %s: receiving multicast: %w", p.cfg.Device, err)
+	}
+	if p.cfg.MAC != ([6]byte{}) && p.cfg.MAC != p.mac {
+		if err := add(unix.PACKET_MR_PROMISC); err != nil {
+			return fmt.Errorf("device %s: receiving for another MAC address: %w", p.cfg.Device, err)
+		}
+		p.mac = p.cfg.MAC
+	}
+	return nil
+}
+
+// Info describes the port; Speed is asked now.
+func (p *port) Info() sal.PortInfo {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return sal.PortInfo{Name: p.cfg.Name, Driver: "af-packet", Device: p.cfg.Device, Queues: len(p.queues),
+		MAC: p.mac, IfIndex: p.index, Speed: p.dev.Speed()}
+}
+
+// Queue gives queue i.
+func (p *port) Queue(i int) sal.PortQueue { return p.queues[i] }
+
+// linkEvery is how old an answer to Link may be.
+const linkEvery = 20 * time.Millisecond
+
+// Link tells whether the device is there, up and has a carrier. It asks the
+// kernel at most every 20 ms.
+func (p *port) Link() bool {
+	now := time.Now().UnixNano()
+	then := p.linkAsked.Load()
+	if now-then < int64(linkEvery) || !p.linkAsked.CompareAndSwap(then, now) {
+		return p.link.Load()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	running := p.dev.Running()
+	if running {
+		running = p.follow() == nil
+	}
+	p.link.Store(running)
+	return running
+}
+
+// follow binds the sockets again when the device was removed and another one
+// came by its name, as when a container starts again. p.mu is held.
+func (p *port) follow() error {
+	i, err := p.dev.Index()
+	if err != nil || i == p.index {
+		return err
+	}
+	if len(p.queues) > 1 {
+		return errors.New("the kernel does not bind a fanout group again") // close and open does
+	}
+	q := p.queues[0]
+	if err := q.bind(i); err != nil {
+		return err
+	}
+	old := p.index
+	p.index = i
+	if p.cfg.MAC == ([6]byte{}) {
+		if p.mac, err = p.dev.MAC(); err != nil {
+			p.index = old
+			return err
+		}
+	}
+	if p.cfg.MTU != 0 {
+		if err := p.dev.SetMTU(p.cfg.MTU); err != nil {
+			p.index = old
+			return err
+		}
+	}
+	return p.listen(q.fd)
+}
+
+// SetUp sets the device's administrative state too.
+func (p *port) SetUp(up bool) error {
+	if !up {
+		p.up.Store(false)
+	}
+	if err := p.dev.SetUp(up); err != nil {
+		return err
+	}
+	p.up.Store(up)
+	p.linkAsked.Store(0)
+	return nil
+}
+
+// Stats asks the kernel what it has lost.
+func (p *port) Stats() sal.PortStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		for _, q := range p.queues {
+			p.rxDropped += q.lost()
+		}
+	}
+	return sal.PortStats{
+		RxDropped: p.rxDropped, RxErrors: p.rxErrors.Load(), RxUncut: p.rxUncut.Load(),
+		TxDropped: p.txDropped.Load(), TxErrors: p.txErrors.Load(),
+	}
+}
+
+// Close gives the device up; it stays as it is.
+func (p *port) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	p.up.Store(false)
+	for _, q := range p.queues {
+		p.rxDropped += q.lost()
+		q.close()
+	}
+	if p.key != (devKey{}) {
+		p.d.mu.Lock()
+		delete(p.d.open, p.key)
+		p.d.mu.Unlock()
+	}
+	return p.dev.Close()
+}
+
+// htons is the protocol number as packet sockets want it.
+func htons(v uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], v)
+	return binary.NativeEndian.Uint16(b[:])
+}
