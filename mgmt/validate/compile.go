@@ -28,6 +28,7 @@ type rule struct {
 	guard   *xpath.Guard
 	covers  []*yang.Node // the data nodes that a guard decides on
 	demands bool         // something among them is mandatory
+	lowest  int          // level of the highest anchor
 
 	ref *reference
 }
@@ -40,6 +41,7 @@ type reader struct {
 	level  int          // of the anchor; the root's is 0
 	down   []*yang.Node // from the anchor to the rule's context
 	own    bool         // the node is the context itself or what the guard guards
+	sole   bool         // own, and each instance of the context has one such node
 	id     string       // tells the readers of one rule apart
 }
 
@@ -141,6 +143,7 @@ func (v *Validator) compile(n *yang.Node) error {
 
 func (v *Validator) add(x *rule) *rule {
 	x.id = v.nRules
+	x.lowest = maxLevel
 	v.nRules++
 	return x
 }
@@ -168,6 +171,8 @@ func (v *Validator) read(x *rule, d xpath.Dep, own bool) {
 	}
 	rd := &reader{rule: x, anchor: d.Anchor, level: depth(d.Anchor), down: chain(d.Anchor, x.ctx), own: own,
 		id: fmt.Sprint(d.Anchor.ID, own)}
+	rd.sole = own && (x.kind != ruleGuard || len(x.covers) == 1 && d.Node.Kind != yang.List && d.Node.Kind != yang.LeafList)
+	x.lowest = min(x.lowest, rd.level)
 	in := &v.info[d.Node.ID]
 	in.allReaders = append(in.allReaders, rd)
 	if x.kind == ruleGuard {

@@ -85,7 +85,7 @@ func (r *run) turned(x *rule, up *xpath.Instance) {
 			r.again(up, d)
 		}
 	}
-	if x.demands && !r.guards {
+	if x.demands && !r.guards && !r.isNew(up) {
 		r.required(up)
 	}
 }

@@ -219,7 +219,7 @@ func (r *run) idGone(p *data.Path, n data.Node) {
 // refers checks one reference.
 func (r *run) refers(ref *reference, i *xpath.Instance) {
 	value, ok := r.e.Value(i)
-	if !ok || !r.once(ref.id, i, "") || !ref.needed(r.v, value) {
+	if !ok || !ref.needed(r.v, value) {
 		return
 	}
 	for _, w := range ref.ways {
@@ -241,6 +241,9 @@ func (r *run) refers(ref *reference, i *xpath.Instance) {
 				return
 			}
 		}
+	}
+	if !r.once(ref.id, i, "") {
+		return // told already
 	}
 	msg := "the instance that is referred to does not exist"
 	if !ref.leaf.Secret() {

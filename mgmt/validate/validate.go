@@ -109,6 +109,7 @@ type run struct {
 	e        *xpath.Eval // on new
 	errs     data.Errors
 
+	full    bool // everything is new
 	guards  bool // first pass: settle conditions of nodes, check nothing else
 	noPrune bool // second pass: some instance-identifier may mean any deleted node
 	refs    *data.CountEdit
@@ -187,6 +188,7 @@ func (r *run) at(p *data.Path) *xpath.Instance {
 // walk visits everything that differs.
 func (r *run) walk() {
 	if len(r.old.Kids()) == 0 {
+		r.full = true
 		r.visit(r.e.Root(), 0)
 		return
 	}
@@ -212,7 +214,7 @@ func (r *run) walk() {
 // change handles one report of the diff.
 func (r *run) change(c data.Change) {
 	d := c.Path.Schema
-	if !d.Config || !r.affects(d) {
+	if !d.Config || !r.affects(d, c.Kind == data.Created || c.Kind == data.Deleted) {
 		return
 	}
 	up := r.at(c.Path.Up)
@@ -237,7 +239,7 @@ func (r *run) change(c data.Change) {
 	case data.Deleted:
 		r.leave(up, d, c.Old, c.Path)
 		if implicit(d) && r.v.info[d.ID].worth(r.guards) { // defaults take its place
-			r.e.Kids(up, d, func(i *xpath.Instance) bool { r.visit(i, level); return true })
+			r.e.Kids(up, d, func(i *xpath.Instance) bool { r.visit(i, maxLevel); return true })
 		}
 	}
 	if c.Kind == data.Created || c.Kind == data.Deleted {
@@ -249,9 +251,11 @@ func (r *run) change(c data.Change) {
 	r.e.Free(r.free)
 }
 
-// affects tells whether a change at d can matter at all.
-func (r *run) affects(d *yang.Node) bool {
-	return r.noPrune || r.v.info[d.ID].worth(r.guards) || len(r.v.info[d.ID].siblings) > 0 || !r.guards && r.v.info[d.Up.ID].demands
+// affects tells whether a change at d can matter at all; count tells that d
+// came or went.
+func (r *run) affects(d *yang.Node, count bool) bool {
+	in := &r.v.info[d.ID]
+	return r.noPrune || in.worth(r.guards) || count && (len(in.siblings) > 0 || !r.guards && r.v.info[d.Up.ID].demands)
 }
 
 func (r *run) withSelf(up *xpath.Instance, d *yang.Node, key string, f func(*xpath.Instance)) {
@@ -289,7 +293,11 @@ func (r *run) visit(self *xpath.Instance, top int) {
 		for _, u := range r.v.info[d.ID].lists {
 			r.tuple(u, self)
 		}
-		r.required(self)
+		if top == maxLevel {
+			r.required(self)
+		} else if !self.Implied() && r.v.info[d.ID].demands {
+			r.demand(self, d.Kids) // nothing else asks for it
+		}
 	}
 	for _, k := range r.v.info[d.ID].kids(r.guards) {
 		r.e.Kids(self, k, func(i *xpath.Instance) bool { r.visit(i, top); return true })
@@ -343,9 +351,9 @@ func (r *run) inside(d *yang.Node) []*yang.Node {
 }
 
 // touch finds the conditions that read d and evaluates them where the instance
-// self below up can matter. self is nil when it is gone or unknown. In a
-// created subtree that begins at level top, conditions inside are evaluated
-// when they are visited themselves.
+// self below up can matter; self is nil when it is gone or unknown. In a
+// subtree that came, whose topmost node is at level top, the conditions inside
+// are evaluated once, as their own context is visited.
 func (r *run) touch(up *xpath.Instance, d *yang.Node, self *xpath.Instance, top int) {
 	for _, rd := range r.v.info[d.ID].readers(r.guards) {
 		base := up
@@ -354,7 +362,13 @@ func (r *run) touch(up *xpath.Instance, d *yang.Node, self *xpath.Instance, top 
 				continue
 			}
 		}
-		if !rd.own && rd.level >= top {
+		switch {
+		case rd.own && rd.rule.kind == ruleGuard && !r.guards:
+			continue
+		case rd.sole && rd.rule.lowest >= top:
+			r.apply(rd.rule, base)
+			continue
+		case !rd.own && rd.level >= top:
 			continue
 		}
 		for base.Schema != rd.anchor {
@@ -390,9 +404,18 @@ func (r *run) siblings(up *xpath.Instance, d *yang.Node) {
 	}
 }
 
+// isNew tells whether an instance came with this change, so that it is
+// visited, or has been, with all its defaults.
+func (r *run) isNew(i *xpath.Instance) bool {
+	for i.Implied() {
+		i = i.Up
+	}
+	return r.full || i.Path().In(r.old) == nil
+}
+
 // again handles that defaults of k below up may have come or gone.
 func (r *run) again(up *xpath.Instance, k *yang.Node) {
-	if !r.noPrune && !r.v.info[k.ID].worth(r.guards) || !r.once(seenImplied, up, fmt.Sprint(k.ID)) {
+	if !r.noPrune && !r.v.info[k.ID].worth(r.guards) || r.isNew(up) || !r.once(seenImplied, up, fmt.Sprint(k.ID)) {
 		return
 	}
 	r.leave(up, k, nil, below(up, k))
