@@ -18,13 +18,13 @@ import (
 // always runs to its end there.
 //
 // Close ends the connection, not the fast path.
-func Dial(ctx context.Context, path string) (fastpath.Engine, error) {
+func Dial(ctx context.Context, path string) (*Client, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("fast path at %s: %w", path, err)
 	}
-	e := &client{c: c, out: newWriter(c), wait: map[uint64]chan *answer{}, gone: make(chan struct{})}
+	e := &Client{c: c, out: newWriter(c), wait: map[uint64]chan *answer{}, gone: make(chan struct{})}
 	if err := e.hello(ctx); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("fast path at %s: %w", path, err)
@@ -32,7 +32,8 @@ func Dial(ctx context.Context, path string) (fastpath.Engine, error) {
 	return e, nil
 }
 
-type client struct {
+// Client is a connection to a fast path: a fastpath.Engine.
+type Client struct {
 	c   net.Conn
 	out *writer
 
@@ -43,8 +44,10 @@ type client struct {
 	gone chan struct{}           // closed with it
 }
 
+var _ fastpath.Engine = (*Client)(nil)
+
 // hello agrees on the version, then starts the reader.
-func (e *client) hello(ctx context.Context) error {
+func (e *Client) hello(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = e.c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := e.out.send(&request{Method: mHello, Version: Version}); err != nil {
@@ -75,7 +78,7 @@ func first(errs ...error) error {
 }
 
 // read hands answers to those who wait for them.
-func (e *client) read(in *reader) {
+func (e *Client) read(in *reader) {
 	for {
 		a := new(answer)
 		if err := in.receive(a); err != nil {
@@ -99,7 +102,7 @@ func (e *client) read(in *reader) {
 
 // post sends a request whose answer nobody wants. Its own goroutine keeps the
 // reader from blocking on a full socket.
-func (e *client) post(r *request) {
+func (e *Client) post(r *request) {
 	e.mu.Lock()
 	e.last++
 	r.ID = e.last
@@ -108,7 +111,7 @@ func (e *client) post(r *request) {
 }
 
 // lose is the end of the connection.
-func (e *client) lose(why error) {
+func (e *Client) lose(why error) {
 	e.c.Close()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -119,7 +122,7 @@ func (e *client) lose(why error) {
 }
 
 // call sends a request and waits for its answer.
-func (e *client) call(ctx context.Context, r *request) (*answer, error) {
+func (e *Client) call(ctx context.Context, r *request) (*answer, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -169,7 +172,7 @@ func (f *failure) orNil() error {
 }
 
 // lost is ErrGone with the cause, if there was one.
-func (e *client) lost() error {
+func (e *Client) lost() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.why != nil && !errors.Is(e.why, net.ErrClosed) {
@@ -178,7 +181,8 @@ func (e *client) lost() error {
 	return ErrGone
 }
 
-func (e *client) Caps(ctx context.Context) (*fastpath.Caps, error) {
+// Caps implements fastpath.Engine, as do the methods below.
+func (e *Client) Caps(ctx context.Context) (*fastpath.Caps, error) {
 	a, err := e.call(ctx, &request{Method: mCaps})
 	if err != nil {
 		return nil, err
@@ -189,7 +193,8 @@ func (e *client) Caps(ctx context.Context) (*fastpath.Caps, error) {
 	return a.Caps, nil
 }
 
-func (e *client) Inventory(ctx context.Context) (*fastpath.Inventory, error) {
+// Inventory implements fastpath.Engine.
+func (e *Client) Inventory(ctx context.Context) (*fastpath.Inventory, error) {
 	a, err := e.call(ctx, &request{Method: mInventory})
 	if err != nil {
 		return nil, err
@@ -200,7 +205,8 @@ func (e *client) Inventory(ctx context.Context) (*fastpath.Inventory, error) {
 	return a.Inventory.inventory()
 }
 
-func (e *client) Prepare(ctx context.Context, c *fastpath.Change) (fastpath.Ticket, error) {
+// Prepare implements fastpath.Engine.
+func (e *Client) Prepare(ctx context.Context, c *fastpath.Change) (fastpath.Ticket, error) {
 	a, err := e.call(ctx, &request{Method: mPrepare, Change: newChange(c)})
 	if err != nil {
 		return 0, err
@@ -208,17 +214,20 @@ func (e *client) Prepare(ctx context.Context, c *fastpath.Change) (fastpath.Tick
 	return a.Ticket, nil
 }
 
-func (e *client) Publish(ctx context.Context, t fastpath.Ticket) error {
+// Publish implements fastpath.Engine.
+func (e *Client) Publish(ctx context.Context, t fastpath.Ticket) error {
 	_, err := e.call(ctx, &request{Method: mPublish, Ticket: t})
 	return err
 }
 
-func (e *client) Abort(ctx context.Context, t fastpath.Ticket) error {
+// Abort implements fastpath.Engine.
+func (e *Client) Abort(ctx context.Context, t fastpath.Ticket) error {
 	_, err := e.call(ctx, &request{Method: mAbort, Ticket: t})
 	return err
 }
 
-func (e *client) State(ctx context.Context, q *fastpath.Query) (*fastpath.State, error) {
+// State implements fastpath.Engine.
+func (e *Client) State(ctx context.Context, q *fastpath.Query) (*fastpath.State, error) {
 	a, err := e.call(ctx, &request{Method: mState, Query: newQuery(q)})
 	if err != nil {
 		return nil, err
@@ -229,8 +238,11 @@ func (e *client) State(ctx context.Context, q *fastpath.Query) (*fastpath.State,
 	return a.State, nil
 }
 
+// Done is closed when the connection is lost or closed.
+func (e *Client) Done() <-chan struct{} { return e.gone }
+
 // Close ends the connection. Calls under way end with ErrGone.
-func (e *client) Close() error {
+func (e *Client) Close() error {
 	e.lose(net.ErrClosed)
 	return nil
 }

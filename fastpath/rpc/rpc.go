@@ -100,7 +100,8 @@ type failure struct {
 
 // kinds are the errors that keep their identity, for errors.Is. Their order is
 // part of the protocol.
-var kinds = []error{nil, context.Canceled, context.DeadlineExceeded, ErrVersion, ErrDenied, ErrGone}
+var kinds = []error{nil, context.Canceled, context.DeadlineExceeded, ErrVersion, ErrDenied, ErrGone,
+	fastpath.ErrTicket, fastpath.ErrClosed}
 
 // RemoteError is an error that the fast path reported.
 type RemoteError struct {

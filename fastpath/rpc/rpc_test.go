@@ -120,7 +120,7 @@ func serve(t testing.TB, e fastpath.Engine) (path string, stop func()) {
 	return path, stop
 }
 
-func dial(t testing.TB, path string) fastpath.Engine {
+func dial(t testing.TB, path string) *Client {
 	t.Helper()
 	c, err := Dial(context.Background(), path)
 	if err != nil {
@@ -335,6 +335,7 @@ func TestServerLost(t *testing.T) {
 			t.Fatal("a call hangs though the server is gone")
 		}
 	}
+	<-c.Done()
 	if _, err := c.Caps(context.Background()); !errors.Is(err, ErrGone) {
 		t.Errorf("%v", err)
 	}
