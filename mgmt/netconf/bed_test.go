@@ -235,16 +235,6 @@ type pathText struct {
 	Text string     `xml:",chardata"`
 }
 
-// info gives an element of error-info.
-func (e rpcError) info(name string) string {
-	for _, i := range e.Info.All {
-		if i.XMLName.Local == name {
-			return i.Text
-		}
-	}
-	return ""
-}
-
 // String gives an error as "type/tag app-tag path {info…}", in the words that
 // tests compare; the path with module names for prefixes.
 func (e rpcError) String() string {

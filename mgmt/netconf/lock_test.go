@@ -103,6 +103,24 @@ func TestKillBusySession(t *testing.T) {
 	k.ok(`<kill-session><session-id>` + a.id + `</session-id></kill-session>`)
 }
 
+// A client that does not read its reply holds up nobody, and can be killed.
+func TestSlowReader(t *testing.T) {
+	b := newSSHBed(t)
+	b.open(alice).ok(edit("running", many(10_000)))
+	for name, slow := range map[string]*client{"pipe": b.open(alice), "ssh": b.raw()} {
+		slow.w.Write(message(getRunning("")))
+		if err := slow.w.End(); err != nil {
+			t.Fatal(err)
+		}
+		k := b.open(alice)
+		k.ok(edit("running", iface("eth0", "<description>meanwhile</description>")))
+		k.ok(`<kill-session><session-id>` + slow.id + `</session-id></kill-session>`)
+		if b.srv.session(1) == nil || len(b.srv.list()) == 0 {
+			t.Error(name, ": the wrong session went")
+		}
+	}
+}
+
 // What role operator may not do: RFC 6241's YANG module marks two operations
 // with nacm:default-deny-all; so may other modules.
 func TestRoles(t *testing.T) {

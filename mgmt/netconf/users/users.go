@@ -243,7 +243,7 @@ func authorized(line string) ([]byte, error) {
 			return nil, errors.New("has an option that is not supported; only restrict and no-… are")
 		}
 	}
-	if k.Type() == ssh.InsecureKeyAlgoDSA { //nolint:staticcheck // named to refuse it
+	if k.Type() == "ssh-dss" {
 		return nil, errors.New("is a DSA key, which is no longer safe")
 	}
 	if _, cert := k.(*ssh.Certificate); cert {
