@@ -293,6 +293,30 @@ func TestOpenSSH(t *testing.T) {
 	}
 }
 
+// yangcli of yuma123: reads the capabilities, fetches schemas, gets and edits.
+func TestYangcli(t *testing.T) {
+	prog, err := exec.LookPath("yangcli")
+	if err != nil {
+		needed(t, err)
+	}
+	b := newSSHBed(t)
+	b.open(alice).ok(edit("running", iface("eth77", "")))
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, prog, "--server="+b.host, "--ncport="+strconv.Itoa(b.port), "--user=bob", "--password=sesame",
+		"--batch-mode", "--run-command=get-config source=running")
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir()) // it keeps files there
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{"(base:1.1)", "Default target set to: <candidate> (<running> also supported)", "Default with-defaults behavior: explicit", "eth77"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in %s", want, out)
+		}
+	}
+}
+
 const closeRPC = `<rpc xmlns="` + nsBase + `" message-id="1"><close-session/></rpc>`
 
 // ncclient, as Debian has it, runs the behaviours in testdata/ncclient_test.py.
