@@ -15,7 +15,7 @@ var ErrSteps = errors.New("XPath: the evaluation takes too many steps")
 
 // DefaultSteps bounds the nodes that one evaluation may look at: a few seconds
 // of work.
-const DefaultSteps = 20_000_000
+const DefaultSteps = 10_000_000
 
 // An Eval evaluates expressions on one tree. It is for one goroutine and for a
 // short time: it keeps memory for reuse.
@@ -211,12 +211,19 @@ func (e *Eval) nodes(x expr, c cx) []*Instance {
 		out = append(out, n)
 		return true
 	})
-	if p, ok := x.(*path); ok && p.ordered || len(out) < 2 || e.left < 0 {
+	if p, ok := x.(*path); ok && p.ordered {
 		return out
 	}
-	e.spend(len(out))
-	slices.SortStableFunc(out, order)
-	return slices.CompactFunc(out, func(a, b *Instance) bool { return order(a, b) == 0 })
+	return e.sorted(out)
+}
+
+// sorted brings nodes into document order and drops duplicates.
+func (e *Eval) sorted(set []*Instance) []*Instance {
+	if len(set) < 2 || !e.spend(len(set)) {
+		return set
+	}
+	slices.SortStableFunc(set, order)
+	return slices.CompactFunc(set, func(a, b *Instance) bool { return order(a, b) == 0 })
 }
 
 // first gives the first node in document order, nil for the empty set.

@@ -17,6 +17,9 @@ type path struct {
 	startPreds []expr
 	steps      []*step
 	ordered    bool // each() gives document order without duplicates
+	// cuts are the steps behind which nodes that were reached more than once
+	// are made one, lest "a/../a/../a" multiplies the work.
+	cuts []int
 }
 
 type step struct {
@@ -48,26 +51,54 @@ func (x *path) addStep(s *step) {
 }
 
 func (x *path) each(e *Eval, c cx, yield func(*Instance) bool) bool {
-	switch {
-	case x.abs:
-		return x.walk(e, 0, e.root, yield)
-	case x.start == nil:
-		return x.walk(e, 0, c.node, yield)
-	case len(x.startPreds) == 0 && len(x.steps) > 0:
-		return x.start.(setX).each(e, c, func(n *Instance) bool { return x.walk(e, 0, n, yield) })
+	if len(x.cuts) == 0 {
+		return x.from(e, c, func(n *Instance) bool { return x.walk(e, 0, len(x.steps), n, yield) })
 	}
-	for _, n := range e.keep(x.startPreds, e.nodes(x.start, c)) {
-		if !x.walk(e, 0, n, yield) {
+	var set []*Instance
+	x.from(e, c, func(n *Instance) bool { set = append(set, n); return true })
+	at := 0
+	for _, cut := range x.cuts {
+		var out []*Instance
+		for _, n := range set {
+			x.walk(e, at, cut+1, n, func(m *Instance) bool {
+				if len(out) == 0 || !same(out[len(out)-1], m) {
+					out = append(out, m)
+				}
+				return true
+			})
+		}
+		set, at = e.sorted(out), cut+1
+	}
+	for _, n := range set {
+		if !x.walk(e, at, len(x.steps), n, yield) {
 			return false
 		}
 	}
 	return true
 }
 
-// walk takes the steps from k on. Steps that lead to one node at most need no
-// closure.
-func (x *path) walk(e *Eval, k int, n *Instance, yield func(*Instance) bool) bool {
-	for ; k < len(x.steps); k++ {
+// from visits the nodes that the steps begin with.
+func (x *path) from(e *Eval, c cx, yield func(*Instance) bool) bool {
+	switch {
+	case x.abs:
+		return yield(e.root)
+	case x.start == nil:
+		return yield(c.node)
+	case len(x.startPreds) == 0 && len(x.steps) > 0:
+		return x.start.(setX).each(e, c, yield)
+	}
+	for _, n := range e.keep(x.startPreds, e.nodes(x.start, c)) {
+		if !yield(n) {
+			return false
+		}
+	}
+	return true
+}
+
+// walk takes the steps from k to end. Steps that lead to one node at most need
+// no closure.
+func (x *path) walk(e *Eval, k, end int, n *Instance, yield func(*Instance) bool) bool {
+	for ; k < end; k++ {
 		s := x.steps[k]
 		if len(s.preds) > 0 {
 			break
@@ -85,13 +116,13 @@ func (x *path) walk(e *Eval, k int, n *Instance, yield func(*Instance) bool) boo
 		case axNone:
 			return true
 		default:
-			return s.each(e, n, func(m *Instance) bool { return x.walk(e, k+1, m, yield) })
+			return s.each(e, n, func(m *Instance) bool { return x.walk(e, k+1, end, m, yield) })
 		}
 	}
-	if k == len(x.steps) {
+	if k == end {
 		return yield(n)
 	}
-	return x.steps[k].each(e, n, func(m *Instance) bool { return x.walk(e, k+1, m, yield) })
+	return x.steps[k].each(e, n, func(m *Instance) bool { return x.walk(e, k+1, end, m, yield) })
 }
 
 func (s *step) meets(i *Instance) bool { return s.matches(place{i.Schema, i.text}) }

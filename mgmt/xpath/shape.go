@@ -131,8 +131,14 @@ func (x *path) shape(a *analysis, in shape, u use) shape {
 	_, one := x.start.(currentX)
 	x.ordered = x.start == nil || one || len(x.steps) == 0
 	down := false
+	x.cuts = nil
+	many := x.start != nil && !one // several nodes may have come so far
 	for i, s := range x.steps {
 		cur = s.shape(a, cur)
+		if many && s.axis != axChild && s.axis != axSelf && s.axis != axNone && i < len(x.steps)-1 {
+			x.cuts = append(x.cuts, i)
+		}
+		many = many || s.many()
 		switch s.axis {
 		case axSelf, axNone:
 		case axChild:
@@ -151,6 +157,31 @@ func (x *path) shape(a *analysis, in shape, u use) shape {
 		}
 	}
 	return a.wanted(cur, u)
+}
+
+// many tells whether a step can lead from one node to several.
+func (s *step) many() bool {
+	switch s.axis {
+	case axSelf, axParent, axNone:
+		return false
+	case axChild:
+		if s.dyn || s.test != testName {
+			return true
+		}
+		for _, ds := range s.to {
+			if len(ds) > 1 {
+				return true
+			}
+			for _, d := range ds {
+				l := s.planOf(d)
+				if (d.Kind == yang.List || d.Kind == yang.LeafList) && (l == nil || slices.ContainsFunc(l.keys, func(k expr) bool { return k.kind() == kNodes })) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	return true
 }
 
 // shape finds what the step meets, then lets the predicates see it.

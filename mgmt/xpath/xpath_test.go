@@ -190,6 +190,23 @@ func TestSteps(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
+	// these only look expensive
+	for _, text := range []string{
+		"/t:top/t:a" + strings.Repeat("/../t:a", 300),
+		"/t:top" + strings.Repeat("//.", 100),
+		"/t:top/t:a[" + strings.Repeat("1 + ", 3000) + "1 > 3000]",
+		"/t:top/t:a[" + strings.Repeat("false() or ", 3000) + "true()]",
+		strings.Repeat("(", 150) + "/t:top/t:a" + strings.Repeat(")", 150),
+	} {
+		x, err := g.Filter(text, names(g))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		if err := e.Each(x, e.Root(), func(*Instance) bool { n++; return true }); err != nil && !strings.Contains(text, "//.") || n < 3 && err == nil {
+			t.Errorf("%.30s: %d nodes, %v", text, n, err)
+		}
+	}
 	x, err := g.Filter("/t:top/t:a", names(g))
 	if err != nil {
 		t.Fatal(err)
