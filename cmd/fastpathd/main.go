@@ -1,0 +1,186 @@
+// Command fastpathd is the data plane: it moves packets by what the management
+// plane tells it over a unix socket, and goes on doing so when that is gone.
+//
+// Most users never start it by hand: vrouterd does.
+//
+//	main.go     flags, start and end
+//	process.go  what the process asks of the kernel: secrecy, lock, processors
+//	memory.go   when the collector may run
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"vrouter/fastpath"
+	"vrouter/fastpath/rpc"
+	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/afpacket"
+	"vrouter/pkg/sal/cpu"
+	"vrouter/pkg/sal/memory"
+)
+
+// config is the command line.
+type config struct {
+	socket, stateDir, pidFile string
+	buffers, workers          int
+	cpus                      []int
+	memoryLimit               int // MiB
+	lockMemory                bool
+	logLevel                  slog.Level
+	version                   bool
+}
+
+func parse(args []string, out io.Writer) (*config, error) {
+	c := &config{}
+	f := flag.NewFlagSet("fastpathd", flag.ContinueOnError)
+	f.SetOutput(out)
+	f.StringVar(&c.socket, "socket", "/run/vrouter/fastpath.sock", "unix socket to serve the management plane on")
+	f.StringVar(&c.stateDir, "state-dir", "/var/lib/vrouter/fastpath", "directory for what must survive a crash: sequence numbers")
+	f.StringVar(&c.pidFile, "pid", "", "file to write the process id to")
+	f.IntVar(&c.buffers, "buffers", 16384, "packet buffers, of 2112 bytes each")
+	f.IntVar(&c.workers, "workers", 1, "poll loops")
+	cpus := f.String("cpus", "", "processors of the workers, in order, with commas; other threads then stay off them")
+	f.IntVar(&c.memoryLimit, "memory-limit", 1024, "MiB of heap from which the collector runs by itself")
+	f.BoolVar(&c.lockMemory, "mlock", false, "keep all memory out of swap")
+	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	f.BoolVar(&c.version, "version", false, "print the version and end")
+	f.Usage = func() {
+		fmt.Fprintf(out, "fastpathd: the vRouter's data plane. vrouterd starts it.\n\n")
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	for _, s := range strings.FieldsFunc(*cpus, func(r rune) bool { return r == ',' }) {
+		n, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil || n < 0 {
+			return nil, fmt.Errorf("-cpus: %q is not the number of a processor", s)
+		}
+		c.cpus = append(c.cpus, n)
+	}
+	switch {
+	case c.buffers < 1:
+		return nil, errors.New("-buffers: at least 1")
+	case c.workers < 1:
+		return nil, errors.New("-workers: at least 1")
+	case len(c.cpus) > c.workers:
+		return nil, errors.New("-cpus: more processors than workers")
+	}
+	return c, nil
+}
+
+func main() {
+	c, err := parse(os.Args[1:], os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(0)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "fastpathd:", err)
+		os.Exit(2)
+	case c.version:
+		fmt.Println("fastpathd", version())
+		return
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.logLevel}))
+	slog.SetDefault(log)
+	// SIGHUP is for whoever had the terminal. A parent that is gone must not
+	// end this process by the pipe that took its log.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, c, log); err != nil {
+		log.Error("fastpathd ends", "err", err)
+		os.Exit(1)
+	}
+}
+
+// run starts what is needed from below upwards, serves until ctx is done, and
+// ends it in the opposite order.
+func run(ctx context.Context, c *config, log *slog.Logger) error {
+	if err := secure(c.lockMemory, log); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.stateDir, 0o700); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	unlock, err := lockDir(c.stateDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := reserve(c.cpus); err != nil {
+		return err
+	}
+	quiet(c.memoryLimit)
+
+	engine, err := fastpath.New(fastpath.Options{Registry: registry(), Buffers: c.buffers, Workers: c.workers, CPUs: c.cpus,
+		StateDir: c.stateDir, Log: log})
+	if err != nil {
+		return fmt.Errorf("starting the fast path: %w", err)
+	}
+	err = serve(ctx, c, engine, log)
+	if e := engine.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+func serve(ctx context.Context, c *config, engine fastpath.Engine, log *slog.Logger) error {
+	if err := os.MkdirAll(filepath.Dir(c.socket), 0o755); err != nil {
+		return fmt.Errorf("directory of the socket: %w", err)
+	}
+	l, err := rpc.Listen(c.socket)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if c.pidFile != "" {
+		if err := writePID(c.pidFile); err != nil {
+			return err
+		}
+		defer os.Remove(c.pidFile)
+	}
+	log.Info("fastpathd is ready", "version", version(), "pid", os.Getpid(), "socket", c.socket, "workers", c.workers, "buffers", c.buffers)
+	err = rpc.Serve(ctx, l, &collecting{Engine: engine})
+	log.Info("fastpathd stops", "reason", context.Cause(ctx))
+	return err
+}
+
+// registry names the drivers and engines of this build: here and nowhere else.
+func registry() *sal.Registry {
+	r := &sal.Registry{}
+	r.AddDriver(afpacket.New(afpacket.Options{}))
+	r.AddDriver(memory.New(memory.Options{}))
+	r.AddDevice(cpu.New("cpu0"))
+	return r
+}
+
+// version is the build's, as the Go tool noted it.
+func version() string {
+	b, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := b.Main.Version
+	for _, s := range b.Settings {
+		if s.Key == "vcs.revision" {
+			v += " " + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return v
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// secure keeps keys inside the process: no core file, no debugger of the same
+// user, and no swap if wanted.
+func secure(lock bool, log *slog.Logger) error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbidding core files: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbidding core files: %w", err)
+	}
+	if !lock {
+		return nil
+	}
+	// On fault: tables are mapped for the largest size and mostly untouched.
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		return fmt.Errorf("locking memory (RLIMIT_MEMLOCK or CAP_IPC_LOCK): %w", err)
+	}
+	log.Info("memory is locked")
+	return nil
+}
+
+// lockDir takes the state directory for this process alone: two data planes
+// over one would use sequence numbers twice. The lock ends with the process,
+// however it ends.
+func lockDir(dir string) (unlock func(), err error) {
+	path := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("state directory %s: another fastpathd uses it", dir)
+		}
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// reserve keeps all threads but the workers' off their processors. Threads
+// that come later inherit it from the ones here; a worker chooses its own.
+func reserve(cpus []int) error {
+	if len(cpus) == 0 {
+		return nil
+	}
+	var rest unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &rest); err != nil {
+		return fmt.Errorf("processors: %w", err)
+	}
+	for _, c := range cpus {
+		if !rest.IsSet(c) {
+			return fmt.Errorf("-cpus: processor %d is not there or not ours", c)
+		}
+		rest.Clear(c)
+	}
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), len(cpus)+1))
+	if rest.Count() == 0 {
+		return nil // workers everywhere: the rest shares with them
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return fmt.Errorf("threads: %w", err)
+	}
+	for _, t := range threads {
+		id, err := strconv.Atoi(t.Name())
+		if err != nil {
+			continue
+		}
+		if err := unix.SchedSetaffinity(id, &rest); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("processors of thread %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// writePID writes the process id in one step.
+func writePID(path string) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+		return fmt.Errorf("process id: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("process id: %w", err)
+	}
+	return nil
+}
