@@ -128,13 +128,16 @@ type Compiled struct {
 	Count [MaxCounts]uint32 // counters, 0: none
 }
 
+// Plain tells whether a program is "dec-ttl, output", as nearly all are, and
+// through which adjacency.
+func (p *Program) Plain() (adj uint32, ok bool) {
+	o := p.Ops[1]
+	return o.Arg(), p.Len == 2 && p.Ops[0] == Op(DecTTL)<<24 && o.Code() == Output
+}
+
 // Compile turns a program into what a flow entry holds. A program that does
 // not end, or counts more than MaxCounts times, drops.
 func Compile(p *Program) (c Compiled) {
-	if p.Len == 2 && p.Ops[0].Code() == DecTTL && p.Ops[1].Code() == Output { // by far the most
-		c.Arg = p.Ops[1].Arg()
-		return c
-	}
 	c.NoTTL = true
 	n := 0
 	for _, o := range p.Ops[:min(p.Len, MaxOps)] {

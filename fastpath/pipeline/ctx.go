@@ -211,7 +211,10 @@ func (c *Ctx) tooBig(d sal.Desc, in IfIndex, adj uint32) {
 }
 
 // Send sends a whole frame (Desc from the Ethernet header on) as it is.
-func (c *Ctx) Send(frame sal.Desc, in, out IfIndex) { c.Tx.Add(c, frame, out, in) }
+func (c *Ctx) Send(frame sal.Desc, in, out IfIndex) {
+	c.Tx.Add(c, frame, out, in)
+	c.Tx.group = c.Tx.group || mem.Load8(mem.At(c.Pool.Addr(frame)), 0)&1 != 0
+}
 
 // Reinject runs a packet through the loop as part of a next burst in the same
 // turn, as if it had just arrived: decrypted packets (FromSA), packets that the

@@ -12,14 +12,17 @@ const txRoom = 2 * Burst
 // TxList is frames on their way out. They leave at the latest at the end of the
 // burst, together for each interface, in order.
 type TxList struct {
-	N    int
-	Desc [txRoom]sal.Desc
-	Way  [txRoom]uint32 // interface out in the lower half, in in the upper
-	next [txRoom]uint16
-	run  [Burst]sal.Desc
-	ways [Burst]uint32
-	head [MaxIfaces]uint16 // first frame of an interface, +1
-	tail [MaxIfaces]uint16
+	N int
+	// group: a frame may be to a multicast or broadcast address. Forwarded
+	// packets never are.
+	group bool
+	Desc  [txRoom]sal.Desc
+	Way   [txRoom]uint32 // interface out in the lower half, in in the upper
+	next  [txRoom]uint16
+	run   [Burst]sal.Desc
+	ways  [Burst]uint32
+	head  [MaxIfaces]uint16 // first frame of an interface, +1
+	tail  [MaxIfaces]uint16
 }
 
 // Add appends a frame.
@@ -52,9 +55,10 @@ func (c *Ctx) FlushTx() {
 			m := min(n, k+Burst)
 			c.transmit(out, t.Desc[k:m], way[k:m])
 		}
-		return
+	} else {
+		c.flushMany(n)
 	}
-	c.flushMany(n)
+	t.group = false
 }
 
 // flushMany chains the frames of each interface and sends chain by chain.
@@ -100,12 +104,10 @@ func (c *Ctx) transmit(out IfIndex, d []sal.Desc, way []uint32) {
 		return
 	}
 	var octets uint64
-	var group uint8
 	for _, x := range d {
 		octets += uint64(x.Len())
-		group |= mem.Load8(mem.At(c.Pool.Addr(x)), 0)
 	}
-	if group&1 != 0 {
+	if c.Tx.group {
 		c.countGroup(cnt, d)
 	}
 	n := q.TxBurst(c.Cache, d)

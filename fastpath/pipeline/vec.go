@@ -19,7 +19,13 @@ import (
 // IP(i) is the packet alone.
 type Vec struct {
 	V6 bool
-	N  int
+	// Same: all packets share one In and From. Some are the Flags that any of
+	// the packets in the walk has. Both let a stage pass a burst as a whole.
+	Same bool
+	Some Flags
+	// Kinds has bit 1 << AdjKind for every kind that the route look-up found.
+	Kinds uint16
+	N     int
 
 	Addr [Burst]uintptr
 	Desc [Burst]sal.Desc
@@ -121,6 +127,18 @@ func (v *Vec) Drop(i uint16, r drop.Reason) { v.End(i, action.Drop, uint32(r)) }
 
 // Reject ends packet i's program: it dies, and its sender is told why.
 func (v *Vec) Reject(i uint16, r Reject) { v.End(i, action.Reject, uint32(r)) }
+
+// Route ends packet i's program the way most do: one TTL less, out through adj.
+func (v *Vec) Route(i uint16, adj uint32) {
+	p := &v.Prog[i&255]
+	if p.Len != 0 {
+		p.Append(action.Make(action.DecTTL, 0))
+		p.Append(action.Make(action.Output, adj))
+		return
+	}
+	p.Ops[0], p.Ops[1] = action.Make(action.DecTTL, 0), action.Make(action.Output, adj)
+	p.Len = 2
+}
 
 // Do appends an op that does not end packet i's program.
 func (v *Vec) Do(i uint16, c action.Code, arg uint32) { v.End(i, c, arg) }

@@ -18,6 +18,7 @@ func (w *Worker) rest(v *pipeline.Vec, from pipeline.Origin) {
 	slow := w.slow[:w.nslow]
 	w.nslow = 0
 	walks := 0
+	v.Same, v.Some = from != 0, 0
 	for _, i := range slow {
 		i &= 255
 		if from != 0 {
@@ -26,6 +27,7 @@ func (w *Worker) rest(v *pipeline.Vec, from pipeline.Origin) {
 		v.Flags[i] = 0
 		if v.Bad[i] != 0 {
 			if w.odd(v, i) {
+				v.Some |= v.Flags[i]
 				v.Entry[i] = 0
 				w.walks[walks&255] = i
 				walks++
@@ -34,6 +36,7 @@ func (w *Worker) rest(v *pipeline.Vec, from pipeline.Origin) {
 		}
 		if v.From[i].Local() {
 			v.Flags[i] = pipeline.FlagNoCache
+			v.Some |= pipeline.FlagNoCache
 			v.Entry[i] = 0
 			w.walks[walks&255] = i
 			walks++

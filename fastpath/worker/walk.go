@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"unsafe"
+
 	"vrouter/fastpath/action"
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/flow"
@@ -22,10 +24,10 @@ const maxInserts = 16
 // with the old decision for ever.
 func (w *Worker) walk(v *pipeline.Vec, idx []uint16, seq uint32) {
 	c := w.ctx
+	clear(v.Adj[:v.N])
+	v.Kinds = 0
 	for _, i := range idx {
-		i &= 255
-		v.Prog[i].Len = 0
-		v.Adj[i] = 0
+		v.Prog[i&255].Len = 0
 	}
 	list := w.slow[:copy(w.slow[:], idx)]
 	for _, s := range w.order.Stages {
@@ -42,41 +44,53 @@ func (w *Worker) walk(v *pipeline.Vec, idx []uint16, seq uint32) {
 		budget = 0
 	}
 	tx := &c.Tx
-	adjs := c.Env.Adj
+	if tx.N > len(tx.Desc)-pipeline.Burst {
+		c.FlushTx()
+	}
+	adjs := c.Env.Adj.Base
 	for _, i := range idx {
 		i &= 255
-		d := action.Compile(&v.Prog[i])
-		if v.Flags[i]&pipeline.Uncacheable == 0 && (budget > 0 || v.Entry[i] != 0) {
-			budget -= w.remember(v, i, &d, seq)
-		}
-		if d.Count[0] != 0 {
-			for _, h := range d.Count {
-				if h != 0 {
-					c.Count(h, v.Len[i]-pipeline.EthLen)
-				}
-			}
-		}
-		if d.Kind != action.KindForward {
-			w.do(v, i, d.Kind, d.Arg)
+		h, plain := v.Prog[i].Plain()
+		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(h)<<adjShift))
+		if !plain || v.Len[i] > a.MTU || budget > 0 || v.Entry[i] != 0 {
+			budget -= w.carryOut(v, i, budget, seq)
 			continue
 		}
-		a := adjs.At(d.Arg)
-		if v.Len[i] > a.MTU {
-			w.output(v, i, d.Arg, !d.NoTTL)
-			continue
+		at := v.Addr[i]
+		if v.V6 {
+			pipeline.DecTTL6(at + pipeline.EthLen)
+		} else {
+			pipeline.DecTTL4(at + pipeline.EthLen)
 		}
-		if !d.NoTTL {
-			if v.V6 {
-				pipeline.DecTTL6(v.Addr[i] + pipeline.EthLen)
-			} else {
-				pipeline.DecTTL4(v.Addr[i] + pipeline.EthLen)
-			}
-		}
-		p := mem.At(v.Addr[i])
+		p := mem.At(at)
 		mem.Store64(p, 0, a.L2a)
 		mem.Store64(p, 6, a.L2b)
-		tx.Add(c, v.Desc[i], a.If, v.In[i])
+		k := tx.N & outMask
+		tx.Desc[k] = v.Desc[i]
+		tx.Way[k] = uint32(a.If) | uint32(v.In[i])<<16
+		tx.N = k + 1
 	}
+}
+
+// carryOut remembers one decision, as far as budget allows, and carries it out.
+// It says how many entries it took.
+func (w *Worker) carryOut(v *pipeline.Vec, i uint16, budget int, seq uint32) (took int) {
+	c := w.ctx
+	d := action.Compile(&v.Prog[i])
+	if v.Flags[i]&pipeline.Uncacheable == 0 && (budget > 0 || v.Entry[i] != 0) {
+		took = w.remember(v, i, &d, seq)
+	}
+	for _, h := range d.Count {
+		if h != 0 {
+			c.Count(h, v.Len[i]-pipeline.EthLen)
+		}
+	}
+	if d.Kind == action.KindForward {
+		w.output(v, i, d.Arg, !d.NoTTL)
+	} else {
+		w.do(v, i, d.Kind, d.Arg)
+	}
+	return took
 }
 
 // remember writes a decision into the flow cache and says how many entries it

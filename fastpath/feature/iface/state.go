@@ -117,6 +117,11 @@ func (admit) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	if v.V6 {
 		fam = pipeline.V6
 	}
+	if i := idx[0] & 255; v.Same && v.From[i] == pipeline.FromIface(v.In[i]) {
+		if x := c.Snap.Ifaces.At(v.In[i]); x != nil && x.Enabled[fam] {
+			return idx
+		}
+	}
 	k := 0
 	var last pipeline.IfIndex
 	open := false

@@ -13,6 +13,12 @@ type resolve struct{ f *Feature }
 
 // Walk implements pipeline.Stage.
 func (s *resolve) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
+	if v.Kinds == 1<<pipeline.AdjNeighbour && v.Same && !v.From[idx[0]&255].Local() {
+		for _, i := range idx {
+			v.Route(i, v.Adj[i&255])
+		}
+		return idx[:0]
+	}
 	adjs := c.Env.Adj
 	for _, i := range idx {
 		i &= 255
@@ -32,10 +38,11 @@ func (s *resolve) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 
 				v.Flags[i] |= pipeline.FlagNoCache
 			}
 		}
-		if !v.From[i].Local() {
-			v.Do(i, action.DecTTL, 0)
+		if v.From[i].Local() {
+			v.End(i, action.Output, h)
+		} else {
+			v.Route(i, h)
 		}
-		v.End(i, action.Output, h)
 	}
 	return idx[:0]
 }

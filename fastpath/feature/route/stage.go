@@ -58,14 +58,19 @@ func (s lookup) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	idx = idx[:n]
 	s.f.v4.LookupBurst(v.Dst4[:n], v.Out[:n])
 	adjs := c.Env.Adj
+	kinds := uint16(0)
 	for k, i := range idx {
 		i &= 255
 		h := v.Out[k&255]
 		v.Adj[i] = h
-		if adjs.At(h).Kind == pipeline.AdjReceive {
+		kind := adjs.At(h).Kind
+		kinds |= 1 << (kind & 15)
+		if kind == pipeline.AdjReceive {
 			v.Flags[i] |= pipeline.FlagOwn
+			v.Some |= pipeline.FlagOwn
 		}
 	}
+	v.Kinds = kinds
 	return idx
 }
 
@@ -125,8 +130,11 @@ func (s lookup) walk6(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 		i := idx[v.Dst4[k&255]&255] & 255
 		h := v.Out[k&255]
 		v.Adj[i] = h
-		if adjs.At(h).Kind == pipeline.AdjReceive {
+		kind := adjs.At(h).Kind
+		v.Kinds |= 1 << (kind & 15)
+		if kind == pipeline.AdjReceive {
 			v.Flags[i] |= pipeline.FlagOwn
+			v.Some |= pipeline.FlagOwn
 			if nd(v, i) {
 				nds++
 			}
@@ -183,12 +191,14 @@ func (s lookup) special6(c *pipeline.Ctx, v *pipeline.Vec, i uint16, shi, slo, h
 	}
 	if is6(x.LinkLocal, hi, lo) || ownIn(x, hi, lo) {
 		v.Flags[i] |= pipeline.FlagOwn
+		v.Some |= pipeline.FlagOwn
 		return drop.None, true
 	}
 	if !local {
 		return drop.IPLinkLocal, false
 	}
 	v.Adj[i] = s.f.env.Neigh.Glean(x, true)
+	v.Kinds |= 1 << pipeline.AdjGlean
 	return drop.None, true
 }
 
@@ -203,6 +213,11 @@ func (local) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	fam := pipeline.V4
 	if v.V6 {
 		fam = pipeline.V6
+	}
+	if i := idx[0] & 255; v.Same && !v.V6 && v.Some&(pipeline.FlagOwn|pipeline.FlagLastHop) == 0 && v.From[i] == pipeline.FromIface(v.In[i]) {
+		if x := c.Snap.Ifaces.At(v.In[i]); x != nil && x.Forward[fam] {
+			return idx
+		}
 	}
 	n := 0
 	last, forward := pipeline.IfIndex(0), false
@@ -252,6 +267,9 @@ type reach struct{}
 
 // Walk implements pipeline.Stage.
 func (reach) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
+	if v.Kinds&^(1<<pipeline.AdjNeighbour|1<<pipeline.AdjGlean) == 0 {
+		return idx
+	}
 	adjs := c.Env.Adj
 	n := 0
 	for _, i := range idx {
