@@ -24,7 +24,8 @@ type conflict struct {
 }
 
 // values gives the combination of an entry, false when a leaf has no value:
-// such an entry is unlike any other. Defaults in use count.
+// such an entry is unlike any other. Defaults in use count; whether a when
+// takes one away is not looked at.
 func (u *uniqueRule) values(entry *data.Container) (string, bool) {
 	var b strings.Builder
 	for _, way := range u.leaves {

@@ -134,6 +134,81 @@ func TestCases(t *testing.T) {
 	}
 }
 
+// TestStateIsNotChecked: what the server reports is never refused.
+func TestStateIsNotChecked(t *testing.T) {
+	v := validator(t)
+	st := v.schema.Find("/v:state")
+	e := data.Begin(data.New(v.schema))
+	if err := e.Enter(st, data.Merge); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ref", "off"} {
+		if err := e.Set(st.ChildByName(name), "nobody"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Leave()
+	root := e.Done()
+	refs, errs := v.All(root)
+	if len(errs) > 0 || len(counts(refs)) > 0 {
+		t.Error(errs, counts(refs))
+	}
+	if out, _, errs := v.Change(root, data.New(v.schema), refs); len(errs) > 0 || out == nil {
+		t.Error(errs)
+	}
+}
+
+// TestWhen is a candidate that is edited step by step: each edit is judged by
+// the conditions at once, the rest waits for the validation.
+func TestWhen(t *testing.T) {
+	v := validator(t)
+	c := edit(t, v, data.New(v.schema), `<net xmlns="urn:v"><if><name>a</name><type>eth</type><speed>7</speed></if></net>`)
+	for _, s := range []struct{ xml, errs, tree string }{
+		{`<net xmlns="urn:v"><if><name>a</name><tag><id>1</id></tag></if></net>`, "unknown-element - /v:net/if[name='a']/tag", ""},
+		// vlan needs a parent, which is no matter yet; the speed goes
+		{`<net xmlns="urn:v"><if><name>a</name><type>vlan</type><tag><id>1</id></tag></if></net>`, "",
+			`<net xmlns="urn:v"><if><name>a</name><type>vlan</type><tag><id>1</id></tag></if></net>`},
+		{`<net xmlns="urn:v"><if><name>a</name><type>eth</type></if></net>`, "", `<net xmlns="urn:v"><if><name>a</name><type>eth</type></if></net>`},
+	} {
+		out, errs := v.When(c, edit(t, v, c, s.xml))
+		if got := strings.Join(lines(errs), "\n"); got != s.errs {
+			t.Errorf("%s: %s", s.xml, got)
+		}
+		if len(errs) == 0 {
+			if c = out; print(v, c) != print(v, edit(t, v, data.New(v.schema), s.tree)) {
+				t.Errorf("%s gives %s", s.xml, print(v, c))
+			}
+		}
+	}
+	if out, errs := v.When(c, c); out != c || len(errs) > 0 {
+		t.Error("no change, no work")
+	}
+}
+
+// TestConcurrent: one Validator serves any number of goroutines (run with
+// -race).
+func TestConcurrent(t *testing.T) {
+	v := validator(t)
+	old := edit(t, v, data.New(v.schema), start)
+	refs, errs := v.All(old)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	new := edit(t, v, old, `<net xmlns="urn:v"><if><name>e0</name><type>loop</type><mtu>60</mtu></if></net>`)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				if _, _, errs := v.Change(old, new, refs); len(errs) != 1 || !strings.HasSuffix(errs[0].Path, "/fast") {
+					t.Error(errs)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func counts(r Refs) map[string]int {
 	m := map[string]int{}
 	r.Each(func(k string, n int) { m[k] = n })
