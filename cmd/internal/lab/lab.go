@@ -199,8 +199,8 @@ func (n *NS) Do(f func() error) error {
 func (l *Lab) Link(a *NS, ifA string, b *NS, ifB string) error {
 	for _, c := range [][]string{
 		{"link", "add", ifA, "netns", a.Name, "type", "veth", "peer", "name", ifB, "netns", b.Name},
-		{"-n", a.Name, "link", "set", ifA, "up"},
-		{"-n", b.Name, "link", "set", ifB, "up"},
+		{"-n", a.Name, "link", "set", "dev", ifA, "up"},
+		{"-n", b.Name, "link", "set", "dev", ifB, "up"},
 	} {
 		if out, err := exec.Command("ip", c...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %s: %v: %s", strings.Join(c, " "), err, out)

@@ -63,7 +63,7 @@ func New(l *lab.Lab, bin string) (*Pair, error) {
 		func() error { return l.Link(a, "wan0", p.Wan, "a") },
 		func() error { return l.Link(b, "wan0", p.Wan, "b") },
 		func() error {
-			return p.Wan.IP("link add wan type bridge mcast_snooping 0\n link set a master wan\n link set b master wan\n link set wan up")
+			return p.Wan.IP("link add wan type bridge mcast_snooping 0\n link set dev a master wan\n link set dev b master wan\n link set dev wan up")
 		},
 		func() error { return host(p.HostA, "10.1.0", "2001:db8:1") },
 		func() error { return host(p.HostB, "10.2.0", "2001:db8:2") },
