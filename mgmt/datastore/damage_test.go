@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -252,8 +253,11 @@ func TestDiskFails(t *testing.T) {
 		for _, f := range faults {
 			d := disktest.New()
 			s := open(t, d, func(o *datastore.Options) { o.SnapshotAfter = 2500 })
+			var mu sync.Mutex
 			seen := 0
 			d.Fail = func(op, _ string) error {
+				mu.Lock()
+				defer mu.Unlock()
 				if op == f.op {
 					if seen++; seen >= f.nth && seen < f.nth+f.times {
 						return syscall.ENOSPC
@@ -331,6 +335,32 @@ func TestDiskFullForever(t *testing.T) {
 			t.Fatal(f)
 		}
 	}
+}
+
+// TestLastRoom: a disk that has no room for what is written ahead may have room
+// for a commit.
+func TestLastRoom(t *testing.T) {
+	d := disktest.New()
+	s := open(t, d, func(o *datastore.Options) { o.Preallocate = 1500 })
+	last := 0
+	d.Room = 4000
+	for n := 1; n < 30; n++ {
+		v := &datastore.Version{Tree: edit(t, s.Tree(datastore.Running), count(n)), Kind: datastore.Commit}
+		if err := persist(t, s, v); err != nil {
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+			break
+		}
+		last = n
+	}
+	used := len(bytes.TrimRight(d.Bytes(firstSegment), "\x00"))
+	if last < 5 || used < 4000-500 {
+		t.Fatalf("%d commits in %d of 4000 bytes", last, used)
+	}
+	s.Close()
+	d.Room = 0
+	goesOn(t, d, last)
 }
 
 // TestLargeCommit: one that is larger than what was written ahead.

@@ -14,16 +14,14 @@ import (
 // load brings back what was persisted last. Where several snapshots are there
 // it begins at the oldest, for the sake of History, and takes a newer one only
 // when that fails; each gives the same state, or an error.
-//
-// first tells that nothing was ever persisted here.
-func (s *Store) load() (first bool, err error) {
+func (s *Store) load() error {
 	segs, err := s.tidy()
 	if err != nil {
-		return false, err
+		return err
 	}
-	if first = len(segs) == 0 && len(s.snaps) == 0; first {
-		if s.seg, err = createSegment(s.d, 1); err != nil {
-			return false, err
+	if len(segs) == 0 && len(s.snaps) == 0 { // nothing was ever persisted
+		if s.seg, err = createSegment(s.d, 1, s.o.Preallocate); err != nil {
+			return err
 		}
 		segs = []int{1}
 	}
@@ -31,7 +29,7 @@ func (s *Store) load() (first bool, err error) {
 		s.snaps = slices.Insert(s.snaps, 0, generation{segment: 1})
 	}
 	if len(s.snaps) == 0 {
-		return false, &CorruptError{Path: s.d.Path(""), Why: "there are journal files but no whole snapshot before them", Do: "Restore the directory from a backup."}
+		return &CorruptError{Path: s.d.Path(""), Why: "there are journal files but no whole snapshot before them", Do: "Restore the directory from a backup."}
 	}
 	var r *replay
 	for i, g := range s.snaps {
@@ -43,17 +41,17 @@ func (s *Store) load() (first bool, err error) {
 		s.log.Error("the configuration cannot be read this way", "from", g.seq, "err", err)
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	if s.seg == nil {
 		if err := r.resume(); err != nil {
-			return false, err
+			return err
 		}
 	}
 	newest := s.snaps[len(s.snaps)-1]
 	s.tail, s.base, s.since, s.due = r.last, r.base, r.since, max(s.o.SnapshotAfter, newest.size)
 	s.state.Store(&state{running: r.last, history: r.history})
-	return first, nil
+	return nil
 }
 
 // tidy removes files that were never finished, and lists the others in their
@@ -277,7 +275,7 @@ func (r *replay) resume() error {
 	if err != nil {
 		return err
 	}
-	r.s.seg = &segment{no: r.no, nonce: r.nonce, f: f, used: r.used, size: r.size}
+	r.s.seg = &segment{no: r.no, nonce: r.nonce, f: f, used: r.used, size: r.size, ahead: r.s.o.Preallocate}
 	if last {
 		if err := errors.Join(f.Truncate(r.used), f.Sync()); err != nil {
 			return err

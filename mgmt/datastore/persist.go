@@ -66,7 +66,7 @@ func (s *Store) renew(v *Version) (done bool, err error) {
 			return false, fmt.Errorf("the journal failed (%w) while a confirmed commit is pending", why)
 		}
 	}
-	seg, err := createSegment(s.d, s.seg.no+1)
+	seg, err := createSegment(s.d, s.seg.no+1, s.o.Preallocate)
 	if err != nil {
 		return false, fmt.Errorf("the journal failed (%v), and so does a new one: %w", why, err)
 	}
@@ -103,7 +103,7 @@ func (s *Store) rotate() error {
 	no := s.seg.no + 1
 	s.mu.Unlock()
 	// Nobody else makes files meanwhile: renew refuses to.
-	seg, err := createSegment(s.d, no)
+	seg, err := createSegment(s.d, no, s.o.Preallocate)
 	if err != nil {
 		return err
 	}

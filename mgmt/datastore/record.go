@@ -133,7 +133,7 @@ func decode(b []byte, nc nonce) (r record, size int, ok bool) {
 
 // incomplete tells why the bytes at off, which are no record, do or do not
 // look like a record whose writing was cut short. b ends where the zeros
-// begin.
+// begin, which is after off.
 func incomplete(b []byte, off int, nc nonce) (torn bool, why string) {
 	for i := off + 1; ; i++ { // records are written one after the other
 		j := bytes.Index(b[i:], []byte("#commit seq="))

@@ -3,16 +3,15 @@ package datastore
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
-const (
-	firstZeros = 1 << 20   // bytes written ahead in a new segment
-	moreZeros  = 256 << 10 // and when those are used up
-	keepBuffer = 1 << 20   // a buffer larger than this is not kept
-)
+// keepBuffer is the largest buffer that is kept for the next record.
+const keepBuffer = 1 << 20
 
 // A segment is the journal file that records are appended to. It is used by
 // one goroutine at a time.
@@ -21,6 +20,7 @@ type segment struct {
 	nonce      nonce
 	f          File
 	used, size int64 // bytes up to the last record, and with the zeros
+	ahead      int64 // zeros to write when those are used up
 	buf        []byte
 	// broken is why this file is not trusted any more: after a failed fsync
 	// nobody knows what the disk holds, and a second fsync may claim success.
@@ -38,20 +38,23 @@ func parseSegmentName(name string) (no int, ok bool) {
 	return no, err == nil && no > 0
 }
 
-// createSegment makes a segment that is durable, and empty, when it returns.
-func createSegment(d FS, no int) (*segment, error) {
+// createSegment makes a segment that is durable, and empty but for ahead zeros,
+// when it returns.
+func createSegment(d FS, no int, ahead int64) (*segment, error) {
 	var raw [8]byte
 	rand.Read(raw[:])
-	s := &segment{no: no}
+	s := &segment{no: no, ahead: ahead}
 	hex.Encode(s.nonce[:], raw[:])
 	name := segmentName(no)
 	f, err := d.Create(name + tmpSuffix)
 	if err != nil {
 		return nil, err
 	}
-	b := appendSegmentHead(make([]byte, 0, firstZeros), s.nonce)
-	s.f, s.used, s.size = f, int64(len(b)), firstZeros
-	if _, err = f.WriteAt(b[:firstZeros], 0); err == nil {
+	b := appendSegmentHead(nil, s.nonce)
+	s.f, s.used = f, int64(len(b))
+	b = append(b, make([]byte, ahead)...)
+	s.size = int64(len(b))
+	if _, err = f.WriteAt(b, 0); err == nil {
 		err = f.Sync()
 	}
 	if err == nil {
@@ -86,22 +89,36 @@ func (s *segment) append(r *record, edit func([]byte) []byte) (size int64, err e
 	copy(b[from:], head)
 	out := b[from:]
 	size = int64(len(out))
-	end := s.used + size
-	if end > s.size { // the zeros are used up: more come with this record
-		out = append(out, make([]byte, moreZeros)...)
-	}
-	if _, err = s.f.WriteAt(out, s.used); err == nil {
-		if err = s.f.Sync(); err != nil {
-			s.broken = err
+	if s.used+size > s.size { // the zeros are used up: more come with this record
+		err = s.write(append(out, make([]byte, s.ahead)...))
+		if full(err) && s.broken == nil { // there may be room for the record itself
+			err = s.write(out)
 		}
+	} else {
+		err = s.write(out)
 	}
 	if err != nil {
-		s.undo(err)
 		return 0, err
 	}
-	s.size = max(s.size, s.used+int64(len(out)))
-	s.used = end
+	s.used += size
 	return size, nil
+}
+
+// full tells whether a disk has no room.
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// write puts bytes after the last record, durably, or takes them back.
+func (s *segment) write(b []byte) error {
+	_, err := s.f.WriteAt(b, s.used)
+	if err == nil {
+		if err = s.f.Sync(); err == nil {
+			s.size = max(s.size, s.used+int64(len(b)))
+			return nil
+		}
+		s.broken = err
+	}
+	s.undo(err)
+	return err
 }
 
 // undo takes back what a failed append may have written.

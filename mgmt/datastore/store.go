@@ -87,6 +87,9 @@ type Options struct {
 	// SnapshotAfter is how many bytes of records make a snapshot due, unless
 	// the last snapshot was larger; 0 is 4 MiB.
 	SnapshotAfter int64
+	// Preallocate is how many zeros are written ahead of the records, so that
+	// the fsync of a commit has no metadata to write; 0 is 1 MiB.
+	Preallocate int64
 	// History is how many versions of running are kept, 0 is 20, and
 	// HistoryBytes bounds the edits between them, 0 is 8 MiB. The last two
 	// are always kept.
@@ -161,6 +164,9 @@ func Open(o Options) (*Store, error) {
 	if o.SnapshotAfter == 0 {
 		o.SnapshotAfter = 4 << 20
 	}
+	if o.Preallocate == 0 {
+		o.Preallocate = 1 << 20
+	}
 	if o.History == 0 {
 		o.History = 20
 	}
@@ -189,36 +195,83 @@ func Open(o Options) (*Store, error) {
 }
 
 func (s *Store) open() error {
-	first, err := s.load() // snapshot and journal, or nothing
-	if err != nil {
+	if err := s.load(); err != nil { // snapshot and journal, or nothing
 		return err
 	}
 	if err := s.loadStartup(); err != nil {
 		return err
 	}
+	next := &Version{Tree: s.tail.Tree, Time: s.o.Now()}
 	if s.base != nil { // a confirmed commit was pending
-		s.log.Warn("rolled back a confirmed commit that was pending when the process ended", "seq", s.tail.Seq, "to", s.base.Seq)
-		if err := s.become(s.base.Tree, Revert); err != nil {
-			return fmt.Errorf("roll back a confirmed commit: %w", err)
-		}
+		next.Tree, next.Kind = s.base.Tree, Revert
+		s.log.Warn("rolls back a confirmed commit that was pending when the process ended", "seq", s.tail.Seq, "to", s.base.Seq)
 	}
-	if err := s.boot(first); err != nil {
+	last, err := s.lastBoot()
+	if err != nil {
 		return err
 	}
-	running := s.state.Load().running
-	if running.Refs, err = s.check(running.Tree); err != nil {
-		return fmt.Errorf("running of %s does not satisfy the YANG modules: %w. It was accepted under other modules: "+
-			"start the program that wrote it and correct it there, or move the directory away to begin anew", s.d.Path(""), err)
+	booted := s.o.BootID != "" && last != "" && s.o.BootID != last
+	if s.tail.Seq == 0 && last == "" { // the first start
+		booted = true
 	}
-	return nil
+	if startup := s.state.Load().startup; booted && startup != nil && differ(next.Tree, startup) {
+		if err := s.boot(next, startup); err != nil {
+			return err
+		}
+	}
+	if next.Kind == Initial { // running goes on
+		if s.tail.Refs, err = s.check(next); err != nil {
+			return err
+		}
+	} else {
+		if next.Refs, err = s.check(next); err != nil {
+			return err
+		}
+		if err := s.Persist(next); err != nil {
+			return err
+		}
+		s.Swap(next)
+	}
+	if s.o.BootID == "" || s.o.BootID == last {
+		return nil
+	}
+	return writeFile(s.d, bootName, []byte(s.o.BootID+"\n"))
 }
 
-func (s *Store) check(t *data.Container) (validate.Refs, error) {
-	refs, errs := s.o.Validator.All(t)
-	if len(errs) > 0 {
-		return refs, errs
+// check validates what becomes running at the start.
+func (s *Store) check(v *Version) (validate.Refs, error) {
+	refs, errs := s.o.Validator.All(v.Tree)
+	switch {
+	case len(errs) == 0:
+		return refs, nil
+	case v.Kind == Boot:
+		return refs, fmt.Errorf("%s does not satisfy the YANG modules: %w. Correct it (and delete its first line), or remove it: "+
+			"without it running goes on as it was", s.d.Path(startupName), errs)
 	}
-	return refs, nil
+	return refs, fmt.Errorf("running of %s does not satisfy the YANG modules: %w. It was accepted under other modules: "+
+		"start the program that wrote it and correct it there, or move the directory away to begin anew", s.d.Path(""), errs)
+}
+
+// lastBoot names the boot that running was last used in, "" when it never was.
+func (s *Store) lastBoot() (string, error) {
+	b, err := s.d.ReadFile(bootName)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// boot makes startup what becomes running, and keeps what running was.
+func (s *Store) boot(next *Version, startup *data.Container) error {
+	if s.tail.Seq > 0 {
+		was := &snapshot{Version: *next, what: "running"}
+		if _, err := was.write(s.d, s.w, previousName); err != nil {
+			return fmt.Errorf("keep running before startup is loaded: %w", err)
+		}
+	}
+	next.Tree, next.Kind = startup, Boot
+	s.log.Info("loads startup into running", "boot", s.o.BootID, "kept", s.d.Path(previousName))
+	return nil
 }
 
 // loadStartup reads the startup datastore.
@@ -246,48 +299,6 @@ func (s *Store) loadStartup() error {
 		t = s.tail.Tree // one copy in memory
 	}
 	s.update(func(n *state) { n.startup = t })
-	return nil
-}
-
-// boot loads startup into running when the machine has booted since, and at
-// the first start.
-func (s *Store) boot(first bool) error {
-	was, err := s.d.ReadFile(bootName)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	now := s.o.BootID
-	old := strings.TrimSpace(string(was))
-	booted := first || now != "" && old != "" && old != now
-	startup := s.state.Load().startup
-	if running := s.state.Load().running; booted && startup != nil && differ(running.Tree, startup) {
-		if _, err := s.check(startup); err != nil {
-			return fmt.Errorf("%s does not satisfy the YANG modules: %w. Correct it (and delete its first line), or remove it: "+
-				"without it running goes on as it was", s.d.Path(startupName), err)
-		}
-		if !first {
-			if _, err := (&snapshot{Version: *running, what: "running"}).write(s.d, s.w, previousName); err != nil {
-				return fmt.Errorf("keep running before startup is loaded: %w", err)
-			}
-		}
-		if err := s.become(startup, Boot); err != nil {
-			return fmt.Errorf("load startup: %w", err)
-		}
-		s.log.Info("loaded startup into running", "was", old, "boot", now, "kept", s.d.Path(previousName))
-	}
-	if now == "" || now == old {
-		return nil
-	}
-	return writeFile(s.d, bootName, []byte(now+"\n"))
-}
-
-// become persists and swaps without a data plane.
-func (s *Store) become(t *data.Container, k Kind) error {
-	v := &Version{Tree: t, Time: s.o.Now(), Kind: k}
-	if err := s.Persist(v); err != nil {
-		return err
-	}
-	s.Swap(v)
 	return nil
 }
 

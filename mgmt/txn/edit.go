@@ -51,7 +51,7 @@ func (m *Manager) write(ctx context.Context, by Session, ds Datastore, k datasto
 		return err
 	}
 	if test == TestOnly {
-		return m.test(ctx, c, ds)
+		return m.test(ctx, c)
 	}
 	switch ds {
 	case datastore.Running:
@@ -134,11 +134,11 @@ func (m *Manager) Validate(ctx context.Context, by Session, src Source) error {
 		return err
 	}
 	defer m.done()
-	return m.test(ctx, change{by: by, tree: m.tree(src)}, src.Datastore)
+	return m.test(ctx, change{by: by, tree: m.tree(src)})
 }
 
 // test does what commit does up to the point where something would change.
-func (m *Manager) test(ctx context.Context, c change, _ Datastore) error {
+func (m *Manager) test(ctx context.Context, c change) error {
 	old := m.store.Running()
 	tree, _, err := m.validate(old, c.tree)
 	if err != nil || !differ(old.Tree, tree) {

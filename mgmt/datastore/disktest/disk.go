@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"syscall"
 
 	"vrouter/mgmt/datastore"
 )
@@ -28,6 +29,9 @@ type Disk struct {
 	// error is the operation's. A write that fails has written its first half.
 	// It may wait. Set it while nobody uses the Disk.
 	Fail func(op, name string) error
+	// Room is the size that no file grows beyond: a write that would fails
+	// with ENOSPC where room ends. 0 is no limit.
+	Room int
 
 	mu      sync.Mutex
 	files   map[string]*inode
@@ -268,6 +272,10 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	defer f.d.mu.Unlock()
 	if err != nil {
 		p = p[:len(p)/2]
+	}
+	if end := int(off) + len(p); err == nil && f.d.Room > 0 && end > f.d.Room {
+		p = p[:max(0, f.d.Room-int(off))]
+		err = &fs.PathError{Op: "write", Path: f.i.name, Err: syscall.ENOSPC}
 	}
 	if end := int(off) + len(p); end > len(f.i.now) {
 		f.i.now = append(f.i.now, make([]byte, end-len(f.i.now))...)
