@@ -50,7 +50,7 @@ var ErrInUse = errors.New("the directory is in use by another process")
 // the end of this one. It is made when it is not there. The files hold keys:
 // the directory gets mode 0700 and every file 0600, whatever they had before.
 func Dir(path string, log *slog.Logger) (FS, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := makeDir(path); err != nil {
 		return nil, err
 	}
 	d := &dir{path: path}
@@ -87,6 +87,27 @@ func Dir(path string, log *slog.Logger) (FS, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// makeDir makes a directory that is there after a loss of power as well.
+func makeDir(path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	up := filepath.Dir(path)
+	if up != path {
+		if err := makeDir(up); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := os.Open(up)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // private takes away what others may do.

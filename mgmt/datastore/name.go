@@ -65,7 +65,8 @@ func parseKind(s string) (Kind, error) {
 // A Version is one state of running. It never changes.
 type Version struct {
 	Tree *data.Container
-	// Refs belongs to Tree: what validation has to know about it.
+	// Refs belongs to Tree: what validation has to know about it. Versions that
+	// were running before this process began have none.
 	Refs validate.Refs
 	// Seq numbers the changes of running from 1, across restarts; 0 is the
 	// empty configuration of the beginning.

@@ -265,6 +265,7 @@ func (s *Store) lastBoot() (string, error) {
 func (s *Store) boot(next *Version, startup *data.Container) error {
 	if s.tail.Seq > 0 {
 		was := &snapshot{Version: *next, what: "running"}
+		was.Seq = s.tail.Seq
 		if _, err := was.write(s.d, s.w, previousName); err != nil {
 			return fmt.Errorf("keep running before startup is loaded: %w", err)
 		}
@@ -364,7 +365,8 @@ func (s *Store) SetCandidate(t *data.Container) {
 }
 
 // SetStartup writes startup, durably; nil deletes it. On an error it is as it
-// was.
+// was. (Only when the disk fails after it took the new file, and before it made
+// that durable, may the next start find the new one.)
 func (s *Store) SetStartup(t *data.Container, by Session) error {
 	if t == nil {
 		if err := s.d.Remove(startupName); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -56,7 +56,14 @@ func (m *Manager) write(ctx context.Context, by Session, ds Datastore, k datasto
 	switch ds {
 	case datastore.Running:
 		c.tentative = m.waiting != nil
-		return m.commit(ctx, c)
+		whole := c.tree == m.store.Tree(datastore.Candidate)
+		if err := m.commit(ctx, c); err != nil {
+			return err
+		}
+		if whole { // candidate was copied: nothing of it is uncommitted
+			m.store.SetCandidate(nil)
+		}
+		return nil
 	case datastore.Startup:
 		return m.setStartup(c)
 	}

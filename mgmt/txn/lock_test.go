@@ -150,6 +150,11 @@ func TestCopyAndDelete(t *testing.T) {
 	if b.Info().Modified {
 		t.Fatal("candidate is running's again")
 	}
+	b.must(b.Edit(ctx, ann, candidate, txn.EditOptions{}, count(8)))
+	b.must(b.Copy(ctx, ann, txn.Source{Datastore: candidate}, running)) // as commit
+	if b.is(running) != 8 || b.Info().Modified || b.Tree(candidate) != b.Tree(running) {
+		t.Fatal("candidate was copied")
+	}
 	b.must(b.Copy(ctx, ann, txn.Source{Tree: b.Tree(startup)}, running))
 	b.restart()
 	if b.is(startup) != 1 {
