@@ -32,6 +32,9 @@ type Eval struct {
 	left    int
 	hides   []hide
 	slab    slab
+	// passing tells that nodes are looked at and forgotten: kids may give an
+	// instance back as soon as its visit is over.
+	passing bool
 
 	patterns map[string]*regexp.Regexp // of re-match()
 }
@@ -49,13 +52,15 @@ func (g *Engine) On(root *data.Container) *Eval {
 	return &Eval{Steps: DefaultSteps, eng: g, root: &Instance{Schema: root.S, Node: root}}
 }
 
-// slab hands out instances that are given back all at once.
+// slab hands out instances that are given back all at once. Most evaluations
+// need a few, some very many.
 type slab struct {
+	first  [12]Instance
 	chunks [][]Instance
 	n      int // used
 }
 
-const chunk = 16
+const chunk = 256
 
 // maxInstances bounds the instances that one evaluation holds at a time, about
 // 64 MB of them: a client's filter must not take the memory of the router.
@@ -63,12 +68,16 @@ const chunk = 16
 const maxInstances = 1 << 20
 
 func (s *slab) get() *Instance {
-	c, i := s.n/chunk, s.n%chunk
-	if c == len(s.chunks) {
+	n := s.n
+	s.n++
+	if n < len(s.first) {
+		return &s.first[n]
+	}
+	n -= len(s.first)
+	if n/chunk == len(s.chunks) {
 		s.chunks = append(s.chunks, make([]Instance, chunk))
 	}
-	s.n++
-	return &s.chunks[c][i]
+	return &s.chunks[n/chunk][n%chunk]
 }
 
 func (e *Eval) make(up *Instance, s *yang.Node, n data.Node, key string) *Instance {
@@ -143,10 +152,7 @@ func (e *Eval) Matches(x *Expr, at *Instance, f func(*Instance) bool) (found boo
 		return false, bad(x.Text, -1, "the result is not a node set")
 	}
 	err = e.run(x, at, func(c cx) {
-		x.root.(setX).each(e, c, func(n *Instance) bool {
-			found = found || f(n)
-			return !found
-		})
+		found = e.any(x.root, c, f)
 	})
 	return found, err
 }
@@ -157,7 +163,9 @@ func (e *Eval) Root() *Instance { return e.root }
 // At finds an instance of the accessible tree, nil when it is not there.
 func (e *Eval) At(p *data.Path) *Instance {
 	e.left = e.Steps
-	return e.at(p)
+	var i *Instance
+	e.held(func() { i = e.at(p) })
+	return i
 }
 
 func (e *Eval) at(p *data.Path) (found *Instance) {
@@ -178,9 +186,11 @@ func (e *Eval) at(p *data.Path) (found *Instance) {
 // until Free.
 func (e *Eval) Child(up *Instance, s *yang.Node, key string) (found *Instance) {
 	e.left = e.Steps
-	e.child(up, s, key, func(i *Instance) bool {
-		found = i
-		return false
+	e.held(func() {
+		e.child(up, s, key, func(i *Instance) bool {
+			found = i
+			return false
+		})
 	})
 	return found
 }
@@ -204,12 +214,22 @@ func (e *Eval) Mark() int { return e.slab.n }
 // may be used any more.
 func (e *Eval) Free(mark int) { e.slab.n = mark }
 
+// held runs f while visited nodes stay valid after their visit.
+func (e *Eval) held(f func()) {
+	old := e.passing
+	e.passing = false
+	f()
+	e.passing = old
+}
+
 // nodes gives a node set without duplicates in document order.
 func (e *Eval) nodes(x expr, c cx) []*Instance {
 	var out []*Instance
-	x.(setX).each(e, c, func(n *Instance) bool {
-		out = append(out, n)
-		return true
+	e.held(func() {
+		x.(setX).each(e, c, func(n *Instance) bool {
+			out = append(out, n)
+			return true
+		})
 	})
 	if p, ok := x.(*path); ok && p.ordered {
 		return out
@@ -227,58 +247,81 @@ func (e *Eval) sorted(set []*Instance) []*Instance {
 }
 
 // first gives the first node in document order, nil for the empty set.
-func (e *Eval) first(x expr, c cx) *Instance {
+func (e *Eval) first(x expr, c cx) (r *Instance) {
 	if p, ok := x.(*path); !ok || !p.ordered {
 		if n := e.nodes(x, c); len(n) > 0 {
 			return n[0]
 		}
 		return nil
 	}
-	var r *Instance
-	x.(setX).each(e, c, func(n *Instance) bool {
-		r = n
-		return false
+	e.held(func() {
+		x.(setX).each(e, c, func(n *Instance) bool {
+			r = n
+			return false
+		})
 	})
 	return r
 }
 
-func (e *Eval) boolean(x expr, c cx) bool {
+// boolean, number and string leave no instance behind: what they made is given
+// back.
+func (e *Eval) boolean(x expr, c cx) (r bool) {
+	mark := e.slab.n
 	switch x.kind() {
 	case kBool:
-		return x.(boolX).bool(e, c)
+		r = x.(boolX).bool(e, c)
 	case kNumber:
 		n := x.(numX).num(e, c)
-		return n != 0 && n == n
+		r = n != 0 && n == n
 	case kString:
-		return x.(strX).str(e, c) != ""
+		r = x.(strX).str(e, c) != ""
+	default:
+		r = e.any(x, c, func(*Instance) bool { return true })
 	}
-	return !x.(setX).each(e, c, func(*Instance) bool { return false })
+	e.slab.n = mark
+	return r
 }
 
-func (e *Eval) number(x expr, c cx) float64 {
+// any tells whether f holds for a node of a set.
+func (e *Eval) any(x expr, c cx, f func(*Instance) bool) bool {
+	old := e.passing
+	e.passing = true
+	found := !x.(setX).each(e, c, func(n *Instance) bool { return !f(n) })
+	e.passing = old
+	return found
+}
+
+func (e *Eval) number(x expr, c cx) (r float64) {
+	mark := e.slab.n
 	switch x.kind() {
 	case kBool:
-		return truth(x.(boolX).bool(e, c))
+		r = truth(x.(boolX).bool(e, c))
 	case kNumber:
-		return x.(numX).num(e, c)
+		r = x.(numX).num(e, c)
+	default:
+		r = toNumber(e.string(x, c))
 	}
-	return toNumber(e.string(x, c))
+	e.slab.n = mark
+	return r
 }
 
-func (e *Eval) string(x expr, c cx) string {
+func (e *Eval) string(x expr, c cx) (r string) {
+	mark := e.slab.n
 	switch x.kind() {
 	case kBool:
+		r = "false"
 		if x.(boolX).bool(e, c) {
-			return "true"
+			r = "true"
 		}
-		return "false"
 	case kNumber:
-		return fromNumber(x.(numX).num(e, c))
+		r = fromNumber(x.(numX).num(e, c))
 	case kString:
-		return x.(strX).str(e, c)
+		r = x.(strX).str(e, c)
+	default:
+		if n := e.first(x, c); n != nil {
+			r = e.text(n)
+		}
 	}
-	if n := e.first(x, c); n != nil {
-		return e.text(n)
-	}
-	return ""
+	e.slab.n = mark
+	return r
 }

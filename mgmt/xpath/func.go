@@ -277,13 +277,13 @@ func (x *call) derived(e *Eval, c cx, self bool) bool {
 	if base == nil {
 		return false
 	}
-	return !x.args[0].(setX).each(e, c, func(n *Instance) bool {
+	return e.any(x.args[0], c, func(n *Instance) bool {
 		v, ok := e.Value(n)
 		if !ok || v.Type.Base != yang.IdentityRef {
-			return true
+			return false
 		}
 		id := e.eng.schema.Identity(v.Text)
-		return id == nil || !(self && id == base || id.DerivedFrom(base))
+		return id != nil && (self && id == base || id.DerivedFrom(base))
 	})
 }
 
@@ -334,7 +334,9 @@ func (x *deref) each(e *Eval, c cx, yield func(*Instance) bool) bool {
 			if err != nil {
 				continue
 			}
-			if m := e.at(p); m != nil && !yield(m) {
+			var m *Instance
+			e.held(func() { m = e.at(p) })
+			if m != nil && !yield(m) {
 				return false
 			}
 		case yang.LeafRef:

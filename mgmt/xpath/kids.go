@@ -31,14 +31,18 @@ func (e *Eval) kids(up *Instance, d *yang.Node, yield func(*Instance) bool) bool
 	case nil:
 		return e.implied(up, d, yield)
 	case *data.List:
-		ok := true
+		ok, passing := true, e.passing
 		n.Each(func(key string, k data.Node) bool {
 			if !e.spend(0) {
 				ok = false
 			} else if dummy != nil && dummy.Key == key {
 				ok = yield(dummy)
 			} else {
+				mark := e.slab.n
 				ok = yield(e.make(up, d, k, key))
+				if passing {
+					e.slab.n = mark
+				}
 			}
 			return ok
 		})

@@ -118,10 +118,10 @@ func (x *compare) bool(e *Eval, c cx) bool {
 			return e.compareSets(op, l, r, c)
 		}
 		want := e.number(r, c)
-		return !l.(setX).each(e, c, func(n *Instance) bool { return !numbers(op, e.nodeNumber(n), want) })
+		return e.any(l, c, func(n *Instance) bool { return numbers(op, e.nodeNumber(n), want) })
 	case r.kind() == kString:
 		want := e.string(r, c)
-		return !l.(setX).each(e, c, func(n *Instance) bool { return (e.text(n) == want) != (op == "=") })
+		return e.any(l, c, func(n *Instance) bool { return (e.text(n) == want) == (op == "=") })
 	}
 	return e.compareSets(op, l, r, c)
 }
@@ -179,34 +179,34 @@ func numbers(op string, a, b float64) bool {
 func (e *Eval) compareSets(op string, l, r expr, c cx) bool {
 	if op != "=" && op != "!=" { // the extremes decide
 		lo, hi := math.Inf(1), math.Inf(-1)
-		any := false
-		r.(setX).each(e, c, func(n *Instance) bool {
+		seen := false
+		e.any(r, c, func(n *Instance) bool {
 			if v := e.nodeNumber(n); v == v {
-				lo, hi, any = min(lo, v), max(hi, v), true
+				lo, hi, seen = min(lo, v), max(hi, v), true
 			}
-			return true
+			return false
 		})
 		want := hi
 		if op[0] == '>' {
 			want = lo
 		}
-		return any && !l.(setX).each(e, c, func(n *Instance) bool { return !numbers(op, e.nodeNumber(n), want) })
+		return seen && e.any(l, c, func(n *Instance) bool { return numbers(op, e.nodeNumber(n), want) })
 	}
 	have := map[string]bool{}
 	one := ""
-	r.(setX).each(e, c, func(n *Instance) bool {
+	e.any(r, c, func(n *Instance) bool {
 		one = e.text(n)
 		have[one] = true
-		return true
+		return false
 	})
 	if len(have) == 0 {
 		return false
 	}
-	return !l.(setX).each(e, c, func(n *Instance) bool {
+	return e.any(l, c, func(n *Instance) bool {
 		t := e.text(n)
 		if op == "=" {
-			return !have[t]
+			return have[t]
 		}
-		return len(have) == 1 && t == one // two different values: one of them differs
+		return len(have) > 1 || t != one // of two different values one differs
 	})
 }

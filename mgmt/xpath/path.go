@@ -55,20 +55,22 @@ func (x *path) each(e *Eval, c cx, yield func(*Instance) bool) bool {
 		return x.from(e, c, func(n *Instance) bool { return x.walk(e, 0, len(x.steps), n, yield) })
 	}
 	var set []*Instance
-	x.from(e, c, func(n *Instance) bool { set = append(set, n); return true })
 	at := 0
-	for _, cut := range x.cuts {
-		var out []*Instance
-		for _, n := range set {
-			x.walk(e, at, cut+1, n, func(m *Instance) bool {
-				if len(out) == 0 || !same(out[len(out)-1], m) {
-					out = append(out, m)
-				}
-				return true
-			})
+	e.held(func() {
+		x.from(e, c, func(n *Instance) bool { set = append(set, n); return true })
+		for _, cut := range x.cuts {
+			var out []*Instance
+			for _, n := range set {
+				x.walk(e, at, cut+1, n, func(m *Instance) bool {
+					if len(out) == 0 || !same(out[len(out)-1], m) {
+						out = append(out, m)
+					}
+					return true
+				})
+			}
+			set, at = e.sorted(out), cut+1
 		}
-		set, at = e.sorted(out), cut+1
-	}
+	})
 	for _, n := range set {
 		if !x.walk(e, at, len(x.steps), n, yield) {
 			return false
@@ -138,9 +140,11 @@ func (s *step) each(e *Eval, n *Instance, yield func(*Instance) bool) bool {
 		return s.along(e, n, func(m *Instance) bool { return !e.holds(s.preds, m) || yield(m) })
 	}
 	var all []*Instance
-	s.along(e, n, func(m *Instance) bool {
-		all = append(all, m)
-		return true
+	e.held(func() {
+		s.along(e, n, func(m *Instance) bool {
+			all = append(all, m)
+			return true
+		})
 	})
 	for _, m := range e.keep(s.preds, all) {
 		if !yield(m) {
@@ -321,9 +325,11 @@ func siblingsBefore(e *Eval, n *Instance, f func(*Instance) bool) bool {
 // backwards visits what walk finds from the end, as reverse axes count.
 func backwards(e *Eval, walk func(func(*Instance) bool) bool, f func(*Instance) bool) bool {
 	var all []*Instance
-	walk(func(n *Instance) bool {
-		all = append(all, n)
-		return e.spend(0)
+	e.held(func() {
+		walk(func(n *Instance) bool {
+			all = append(all, n)
+			return e.spend(0)
+		})
 	})
 	for _, n := range slices.Backward(all) {
 		if !f(n) {
