@@ -72,7 +72,7 @@ func New(l *lab.Lab, bin string) (*Pair, error) {
 			return nil, err
 		}
 	}
-	p.A, p.B = vrouter(l, a, "vr-a", bin), vrouter(l, b, "vr-b", bin)
+	p.A, p.B = Single(l, a, "vr-a", bin), Single(l, b, "vr-b", bin)
 	return p, nil
 }
 
@@ -80,7 +80,8 @@ func host(n *lab.NS, v4, v6 string) error {
 	return n.IP(fmt.Sprintf("addr add %s.2/24 dev eth0\n addr add %s::2/64 dev eth0 nodad\n route add default via %s.1\n route add default via %s::1", v4, v6, v4, v6))
 }
 
-func vrouter(l *lab.Lab, n *lab.NS, name, bin string) *VRouter {
+// Single is one vRouter in a namespace that is there.
+func Single(l *lab.Lab, n *lab.NS, name, bin string) *VRouter {
 	dir := l.Path(name)
 	return &VRouter{NS: n, Name: name, Dir: dir, Socket: filepath.Join(dir, "run", "netconf.sock"), Bin: bin, lab: l}
 }
