@@ -61,22 +61,24 @@ func (c *Control) Free(d sal.Desc) { c.cache.Free(d.Buf()) }
 // Send sends the first n bytes of a frame out of an interface. What cannot be
 // handed over is given up silently: it was our own, and its timer asks again.
 func (c *Control) Send(frame sal.Desc, n int, out IfIndex) {
-	if n == 0 || !c.put(0, CtlMsg{sal.MakeDesc(frame.Buf(), frame.Off(), uint16(n)), CtlSend, out, uint32(out)}) {
+	if n == 0 || !c.put(0, CtlMsg{Desc: sal.MakeDesc(frame.Buf(), frame.Off(), uint16(n)), Op: CtlSend, In: out, Arg: uint32(out)}) {
 		c.Free(frame)
 	}
 }
 
-// Forward lets a worker forward an IP packet through an adjacency.
-func (c *Control) Forward(worker int, d sal.Desc, in IfIndex, adj uint32) {
-	if !c.put(worker, CtlMsg{d, CtlForward, in, adj}) {
-		c.Drop(d, in, drop.ControlFull)
+// Forward lets a worker forward the IP packet of a message through an adjacency.
+func (c *Control) Forward(worker int, m CtlMsg, adj uint32) {
+	m.Op, m.Arg = CtlForward, adj
+	if !c.put(worker, m) {
+		c.Drop(m.Desc, m.In, drop.ControlFull)
 	}
 }
 
-// Reject lets a worker drop an IP packet and tell its sender.
-func (c *Control) Reject(worker int, d sal.Desc, in IfIndex, r Reject) {
-	if !c.put(worker, CtlMsg{d, CtlReject, in, uint32(r)}) {
-		c.Drop(d, in, r.Reason())
+// Reject lets a worker drop the IP packet of a message and tell its sender.
+func (c *Control) Reject(worker int, m CtlMsg, r Reject) {
+	m.Op, m.Arg = CtlReject, uint32(r)
+	if !c.put(worker, m) {
+		c.Drop(m.Desc, m.In, r.Reason())
 	}
 }
 

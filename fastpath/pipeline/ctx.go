@@ -139,18 +139,18 @@ func (c *Ctx) Counts() mem.Table[Counter] { return c.counts }
 // policy is asked: the caller has decided. With an adjacency that is not
 // resolved the packet waits at the control side; when it is too big for the
 // link it is fragmented, or refused with an ICMP error; an adjacency that leads
-// nowhere drops it.
-func (c *Ctx) Forward(d sal.Desc, in IfIndex, adj uint32) {
+// nowhere drops it. The origin is for that error.
+func (c *Ctx) Forward(d sal.Desc, in IfIndex, from Origin, adj uint32) {
 	a := c.Env.Adj.At(adj)
 	if d.Len()+EthLen <= a.MTU && d.Off() >= EthLen {
 		c.put(d, in, a)
 		return
 	}
-	c.forwardSlow(d, in, adj)
+	c.forwardSlow(d, in, from, adj)
 }
 
 // forwardSlow is what Forward does when it cannot be done at once.
-func (c *Ctx) forwardSlow(d sal.Desc, in IfIndex, adj uint32) {
+func (c *Ctx) forwardSlow(d sal.Desc, in IfIndex, from Origin, adj uint32) {
 	a := c.Env.Adj.At(adj)
 	switch a.Kind {
 	case AdjNeighbour, AdjGlean:
@@ -158,9 +158,10 @@ func (c *Ctx) forwardSlow(d sal.Desc, in IfIndex, adj uint32) {
 		case d.Off() < EthLen:
 			c.Drop(d, in, drop.NoBuffer)
 		case d.Len()+EthLen > a.LinkMTU:
-			c.tooBig(d, in, adj)
+			c.tooBig(d, in, from, adj)
 		case atomic.LoadUint64(&a.L2a)<<16 == 0: // not resolved
-			c.ToControl(d, in, CtlResolve, adj)
+			_, through := from.SA()
+			c.message(CtlMsg{Desc: d, Op: CtlResolve, In: in, SA: through, Arg: adj})
 		default: // stale: it may be used, and the control side wants to know (RFC 4861 section 7.3.3)
 			c.useStale(in, adj)
 			c.put(d, in, a)
@@ -192,7 +193,7 @@ func (c *Ctx) put(d sal.Desc, in IfIndex, a *Adj) {
 func (c *Ctx) useStale(in IfIndex, adj uint32) {
 	a := c.Env.Adj.At(adj)
 	c.Env.Adj.SetMTU(adj, a.LinkMTU)
-	if !c.ctl.to.Put(CtlMsg{NoBuf, CtlUsed, in, adj}) {
+	if !c.ctl.to.Put(CtlMsg{Desc: NoBuf, Op: CtlUsed, In: in, Arg: adj}) {
 		c.Env.Adj.SetMTU(adj, 0)
 		return
 	}
@@ -201,13 +202,13 @@ func (c *Ctx) useStale(in IfIndex, adj uint32) {
 
 // tooBig fragments an IPv4 packet that may be fragmented and refuses others
 // (RFC 1812 section 5.2.6, RFC 8200 section 5).
-func (c *Ctx) tooBig(d sal.Desc, in IfIndex, adj uint32) {
+func (c *Ctx) tooBig(d sal.Desc, in IfIndex, from Origin, adj uint32) {
 	ip := mem.At(c.Pool.Addr(d))
 	if mem.Load8(ip, 0)>>4 == 4 && mem.Load8(ip, 6)&0x40 == 0 {
-		c.Fragment4(d, in, adj)
+		c.Fragment4(d, in, from, adj)
 		return
 	}
-	c.Reject(d, in, FromIface(in), RejectTooBig, c.MTU(adj))
+	c.Reject(d, in, from, RejectTooBig, c.MTU(adj))
 }
 
 // Send sends a whole frame (Desc from the Ethernet header on) as it is.
@@ -218,8 +219,8 @@ func (c *Ctx) Send(frame sal.Desc, in, out IfIndex) {
 
 // Reinject runs a packet through the loop as part of a next burst in the same
 // turn, as if it had just arrived: decrypted packets (FromSA), packets that the
-// vRouter made (FromLocal; they pass outbound policy and routing, and keep
-// their TTL). It needs 14 bytes of room in front.
+// vRouter made (FromLocal, FromLocalSA; they pass outbound policy and routing,
+// and keep their TTL). It needs 14 bytes of room in front.
 func (c *Ctx) Reinject(d sal.Desc, in IfIndex, o Origin) {
 	if c.Loop.N == len(c.Loop.Desc) {
 		c.Drop(d, in, drop.LoopFull)

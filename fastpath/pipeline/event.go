@@ -32,7 +32,16 @@ type CtlMsg struct {
 	Desc sal.Desc
 	Op   CtlOp
 	In   IfIndex
+	SA   bool // the packet came out of an SA
 	Arg  uint32
+}
+
+// From is the origin of the message's packet.
+func (m *CtlMsg) From() Origin {
+	if m.SA {
+		return FromSomeSA
+	}
+	return FromIface(m.In)
 }
 
 // ctlDepth is how many messages wait in each direction.
@@ -56,6 +65,9 @@ func (r CtlRing) Put(m CtlMsg) bool {
 		return false
 	}
 	w := [2]uint64{uint64(m.Desc), uint64(m.Op)<<56 | uint64(m.In)<<32 | uint64(m.Arg)}
+	if m.SA {
+		w[1] |= 1 << 48
+	}
 	return r.r.Enqueue(w[:]) == 2
 }
 
@@ -65,7 +77,7 @@ func (r CtlRing) Get() (m CtlMsg, ok bool) {
 	if r.r.Dequeue(w[:]) < 2 {
 		return m, false
 	}
-	return CtlMsg{sal.Desc(w[0]), CtlOp(w[1] >> 56), IfIndex(w[1] >> 32), uint32(w[1])}, true
+	return CtlMsg{sal.Desc(w[0]), CtlOp(w[1] >> 56), IfIndex(w[1] >> 32), w[1]>>48&1 != 0, uint32(w[1])}, true
 }
 
 // Len is how many messages wait.
@@ -91,9 +103,13 @@ func (o *ctlOut) init() (err error) {
 // ToControl hands a packet to the control side. When its ring is full the
 // packet is dropped under drop.ControlFull.
 func (c *Ctx) ToControl(d sal.Desc, in IfIndex, op CtlOp, arg uint32) {
-	if !c.ctl.to.Put(CtlMsg{d, op, in, arg}) {
-		if d != NoBuf {
-			c.Drop(d, in, drop.ControlFull)
+	c.message(CtlMsg{Desc: d, Op: op, In: in, Arg: arg})
+}
+
+func (c *Ctx) message(m CtlMsg) {
+	if !c.ctl.to.Put(m) {
+		if m.Desc != NoBuf {
+			c.Drop(m.Desc, m.In, drop.ControlFull)
 		}
 		return
 	}

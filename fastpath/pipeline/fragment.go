@@ -6,47 +6,63 @@ import (
 	"vrouter/pkg/sal"
 )
 
+// Fragments are the pieces of one packet.
+type Fragments struct {
+	N    int
+	Desc [maxFragments + 1]sal.Desc
+}
+
 // Fragment4 cuts an IPv4 packet into fragments that fit adjacency adj and
-// forwards them (RFC 791 section 3.2). The packet may be a fragment itself. Its
-// "don't fragment" flag is not looked at: that is the caller's to judge.
+// forwards them.
+func (c *Ctx) Fragment4(d sal.Desc, in IfIndex, from Origin, adj uint32) {
+	var f Fragments
+	c.Cut4(d, in, int(c.MTU(adj)), &f)
+	for _, x := range f.Desc[:f.N] {
+		c.Forward(x, in, from, adj)
+	}
+}
+
+// Cut4 cuts an IPv4 packet into fragments of at most mtu bytes (RFC 791 section
+// 3.2). The packet may be a fragment itself. Its "don't fragment" flag is not
+// looked at: that is the caller's to judge.
 //
 // The first fragment stays where it is; each further one is a copy in a buffer
-// of its own. Options whose copied flag is set are repeated in each. When a
-// buffer is missing the whole packet is dropped: half of it is of use to nobody.
-func (c *Ctx) Fragment4(d sal.Desc, in IfIndex, adj uint32) {
+// of its own. Options whose copied flag is set are repeated in each. When it
+// cannot be cut or a buffer is missing, the whole packet is dropped and f.N is
+// 0: half of it is of use to nobody.
+func (c *Ctx) Cut4(d sal.Desc, in IfIndex, mtu int, f *Fragments) {
+	f.N = 0
 	ip := pkt.IPv4(c.Pool.Bytes(d))
 	hl, total := ip.HeaderLen(), ip.TotalLen()
 	var head [60]byte
 	later := head[:laterHeader(head[:], ip[:hl])]
-	room := int(c.MTU(adj))
-	first, next := (room-hl)&^7, (room-len(later))&^7
+	first, next := (mtu-hl)&^7, (mtu-len(later))&^7
 	if total > int(d.Len()) || first <= 0 || next <= 0 || hl+first >= total {
 		c.Drop(d, in, drop.NotFragmented)
 		return
 	}
 	data, off, more := total-hl, ip.FragOffset(), ip.MF()
 	n := (data - first + next - 1) / next
-	var bufs [maxFragments]uint32
-	if n > len(bufs) {
+	if n > maxFragments {
 		c.Drop(d, in, drop.NotFragmented)
 		return
 	}
 	for k := range n {
 		b, ok := c.Alloc()
 		if !ok {
-			for _, x := range bufs[:k] {
-				c.Free(sal.MakeDesc(x, 0, 0))
+			for _, x := range f.Desc[1 : k+1] {
+				c.Free(x)
 			}
 			c.Drop(d, in, drop.NoBuffer)
 			return
 		}
-		bufs[k] = b
+		size := min(next, data-first-k*next)
+		f.Desc[k+1] = sal.MakeDesc(b, sal.Headroom, uint16(len(later)+size))
 	}
-	for k := range n {
+	for k, x := range f.Desc[1 : n+1] {
 		at := first + k*next
 		size := min(next, data-at)
-		f := sal.MakeDesc(bufs[k], sal.Headroom, uint16(len(later)+size))
-		p := pkt.IPv4(c.Pool.Bytes(f))
+		p := pkt.IPv4(c.Pool.Bytes(x))
 		copy(p, later)
 		copy(p[len(later):], ip[hl+at:hl+at+size])
 		p.SetTotalLen(len(later) + size)
@@ -56,11 +72,8 @@ func (c *Ctx) Fragment4(d sal.Desc, in IfIndex, adj uint32) {
 	ip.SetTotalLen(hl + first)
 	ip.SetFrag(false, true, off)
 	ip.SetChecksum()
-	c.Forward(sal.MakeDesc(d.Buf(), d.Off(), uint16(hl+first)), in, adj)
-	for k, x := range bufs[:n] {
-		size := min(next, data-first-k*next)
-		c.Forward(sal.MakeDesc(x, sal.Headroom, uint16(len(later)+size)), in, adj)
-	}
+	f.Desc[0] = sal.MakeDesc(d.Buf(), d.Off(), uint16(hl+first))
+	f.N = n + 1
 }
 
 // maxFragments is enough for the largest frame on the smallest link (68 bytes,

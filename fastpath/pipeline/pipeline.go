@@ -55,11 +55,29 @@ func FromSA(h uint32) Origin { return Origin(originSA | h&MaxSA) }
 // FromLocal is the origin of packets that the vRouter itself made.
 const FromLocal Origin = originLocal
 
+// FromLocalSA is the origin of packets that the vRouter made about one that came
+// out of an SA: an ICMP error that quotes it, the reply to its echo request. They
+// may leave through an SA only.
+const FromLocalSA = FromLocal | 1
+
+// FromSomeSA is the origin of packets of which it is known that they came out of
+// an SA, but no longer which.
+const FromSomeSA Origin = originSA
+
 // SA is the inbound SA that the packet came out of.
 func (o Origin) SA() (h uint32, ok bool) { return uint32(o) & MaxSA, o&originSA != 0 }
 
 // Local tells whether the vRouter made the packet.
 func (o Origin) Local() bool { return o&(originSA|originLocal) == originLocal }
+
+// Answer is the origin of what the vRouter makes in answer to a packet of origin
+// o.
+func (o Origin) Answer() Origin {
+	if o&originSA != 0 || o == FromLocalSA {
+		return FromLocalSA
+	}
+	return FromLocal
+}
 
 // Flags are what the careful parse found out about a packet, or a stage said.
 type Flags uint8

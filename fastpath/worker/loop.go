@@ -57,6 +57,7 @@ func (w *Worker) begin() {
 // receive takes one burst from a port and sees it through.
 func (w *Worker) receive(q *rxQueue) int {
 	c, v := w.ctx, w.rx
+	T0 := burst.Rdtsc()
 	n := q.q.RxBurst(c.Cache, v.Desc[:])
 	if n == 0 {
 		q.empty++
@@ -77,6 +78,8 @@ func (w *Worker) receive(q *rxQueue) int {
 		octets += uint64(l)
 		longest = max(longest, l)
 	}
+	T1 := burst.Rdtsc()
+	Prof[0] += T1 - T0
 	cnt := c.Ifs().Count.At(uint32(q.index))
 	cnt.RxPackets += uint64(n)
 	cnt.RxOctets += octets
@@ -85,15 +88,22 @@ func (w *Worker) receive(q *rxQueue) int {
 		w.dropTooBig(v, q)
 	}
 	w.split(v, q)
+	T2 := burst.Rdtsc()
 	w.settle()
+	Prof[1] += burst.Rdtsc() - T2
 	return n
 }
+
+var Prof [16]uint64
+
 
 // split hands each family its packets. A burst of one family, the usual case,
 // is worked on where it lies.
 func (w *Worker) split(v *pipeline.Vec, q *rxQueue) {
 	k := &w.class
+	T0 := burst.Rdtsc()
 	burst.Classify(v.Addr[:v.N], k)
+	Prof[2] += burst.Rdtsc() - T0
 	for _, i := range k.Other[:k.NumOther] {
 		w.other(v.Desc[i&255], q)
 	}
@@ -138,7 +148,10 @@ func fillIn(v *pipeline.Vec, in pipeline.IfIndex) {
 
 // family takes a burst of one family through the loop.
 func (w *Worker) family(v *pipeline.Vec, mac uint64, from pipeline.Origin) {
+	T0 := burst.Rdtsc()
 	w.parse(v, mac, from)
+	T1 := burst.Rdtsc()
+	Prof[3] += T1 - T0
 	t := w.flows[fam(v)]
 	switch {
 	case t == nil:
@@ -150,10 +163,15 @@ func (w *Worker) family(v *pipeline.Vec, mac uint64, from pipeline.Origin) {
 		w.lookup4(v, t)
 		w.forward4(v, t)
 	}
+	T2 := burst.Rdtsc()
+	Prof[4] += T2 - T1
 	if w.nslow > 0 {
 		w.rest(v, from)
 	}
+	T3 := burst.Rdtsc()
+	Prof[5] += T3 - T2
 	w.ctx.FlushTx()
+	Prof[6] += burst.Rdtsc() - T3
 }
 
 // parse checks, extracts keys and hashes.
@@ -215,11 +233,11 @@ func (w *Worker) fromControl() int {
 		}
 		switch m.Op {
 		case pipeline.CtlForward:
-			c.Forward(m.Desc, m.In, m.Arg)
+			c.Forward(m.Desc, m.In, m.From(), m.Arg)
 		case pipeline.CtlSend:
 			c.Send(m.Desc, m.In, pipeline.IfIndex(m.Arg))
 		case pipeline.CtlReject:
-			c.Reject(m.Desc, m.In, pipeline.FromIface(m.In), pipeline.Reject(m.Arg), 0)
+			c.Reject(m.Desc, m.In, m.From(), pipeline.Reject(m.Arg), 0)
 		case pipeline.CtlDrop:
 			c.Drop(m.Desc, m.In, drop.Reason(m.Arg))
 		default:

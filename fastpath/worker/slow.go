@@ -139,7 +139,7 @@ func (w *Worker) output(v *pipeline.Vec, i uint16, adj uint32, ttl bool) {
 			pipeline.DecTTL4(v.Addr[i] + pipeline.EthLen)
 		}
 	}
-	c.Forward(v.IP(i), v.In[i], adj)
+	c.Forward(v.IP(i), v.In[i], v.From[i], adj)
 }
 
 // reject ends a packet with an ICMP error, unless it came to a group.

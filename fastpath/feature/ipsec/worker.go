@@ -228,7 +228,7 @@ func (w *worker) Done(c *pipeline.Ctx, jobs []sal.Job) {
 		case j.Status != sal.StatusOK:
 			w.failed(c, j, h, in)
 		case j.Op == sal.Seal:
-			c.Forward(j.Desc, in, w.paths.At(h).Adj)
+			c.Forward(j.Desc, in, pipeline.FromLocal, w.paths.At(h).Adj)
 		default:
 			w.opened(c, j, h, in)
 		}

@@ -172,7 +172,7 @@ func (f *Feature) fail(e *entry) {
 	f.env.Adj.SetMTU(e.adj, 0)
 	f.learn(e, [6]byte{})
 	for _, w := range e.wait {
-		f.env.Control.Reject(w.worker, w.m.Desc, w.m.In, pipeline.RejectNeighbour)
+		f.env.Control.Reject(w.worker, w.m, pipeline.RejectNeighbour)
 	}
 	f.waiting -= len(e.wait)
 	e.wait = nil
@@ -181,7 +181,7 @@ func (f *Feature) fail(e *entry) {
 // release sends what waits.
 func (f *Feature) release(e *entry) {
 	for _, w := range e.wait {
-		f.env.Control.Forward(w.worker, w.m.Desc, w.m.In, e.adj)
+		f.env.Control.Forward(w.worker, w.m, e.adj)
 	}
 	f.waiting -= len(e.wait)
 	e.wait = nil
@@ -203,7 +203,7 @@ func (f *Feature) queue(worker int, e *entry, m pipeline.CtlMsg, now int64) {
 	c := f.env.Control
 	switch {
 	case e.static || e.reach == Reachable || e.reach == Delay || e.reach == Probe || e.reach == Stale:
-		c.Forward(worker, m.Desc, m.In, e.adj)
+		c.Forward(worker, m, e.adj)
 	case len(e.wait) >= maxWait || f.waiting >= maxWaitAll:
 		c.Drop(m.Desc, m.In, drop.NeighWaitFull)
 	case !f.begin(e, now):

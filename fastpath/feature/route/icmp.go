@@ -86,7 +86,7 @@ func (f *Feature) error4(c *pipeline.Ctx, k int, b []byte) {
 	}
 	d := sal.MakeDesc(buf, sal.Headroom, sal.MaxFrame)
 	size := pkt.ICMPv4Error(c.Pool.Bytes(d), from.As4(), m.typ, m.code, uint32(e.MTU[k]), ip[:o.End])
-	f.send(c, d, size, e.In[k])
+	f.send(c, d, size, e.In[k], e.From[k])
 }
 
 func (f *Feature) error6(c *pipeline.Ctx, k int, b []byte) {
@@ -127,15 +127,17 @@ func (f *Feature) error6(c *pipeline.Ctx, k int, b []byte) {
 	}
 	d := sal.MakeDesc(buf, sal.Headroom, sal.MaxFrame)
 	size := pkt.ICMPv6Error(c.Pool.Bytes(d), from.As16(), m.typ, m.code, rest, ip[:o.End])
-	f.send(c, d, size, e.In[k])
+	f.send(c, d, size, e.In[k], e.From[k])
 }
 
-func (f *Feature) send(c *pipeline.Ctx, d sal.Desc, size int, in pipeline.IfIndex) {
+// send lets an error go the way of what the vRouter makes. One that quotes a
+// packet out of an SA must not show it to anybody else.
+func (f *Feature) send(c *pipeline.Ctx, d sal.Desc, size int, in pipeline.IfIndex, about pipeline.Origin) {
 	if size == 0 {
 		c.Free(d)
 		return
 	}
-	c.Reinject(sal.MakeDesc(d.Buf(), d.Off(), uint16(size)), in, pipeline.FromLocal)
+	c.Reinject(sal.MakeDesc(d.Buf(), d.Off(), uint16(size)), in, about.Answer())
 }
 
 // source is the own address that an error comes from: that of the interface on

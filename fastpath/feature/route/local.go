@@ -39,7 +39,7 @@ func deliver4(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 		if bad != pkt.OK || pkt.Checksum(b[o.L4:o.End]) != 0 {
 			c.Drop(d, in, drop.ICMPBad)
 		} else if pkt.EchoReplyV4(&o, pkt.IPv4(b)) {
-			c.Reinject(d, in, pipeline.FromLocal)
+			c.Reinject(d, in, v.From[i].Answer())
 		} else {
 			c.Drop(d, in, drop.ICMPIgnored)
 		}
@@ -78,7 +78,7 @@ func deliver6(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 			c.Drop(d, in, drop.NDIgnored)
 		case t == pkt.ICMPv6Echo:
 			if pkt.EchoReplyV6(&o, ip, ip.Dst()) {
-				c.Reinject(d, in, pipeline.FromLocal)
+				c.Reinject(d, in, v.From[i].Answer())
 			} else {
 				c.Drop(d, in, drop.ICMPBad)
 			}
