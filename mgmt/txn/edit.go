@@ -67,6 +67,15 @@ func (m *Manager) write(ctx context.Context, by Session, ds Datastore, k datasto
 	case datastore.Startup:
 		return m.setStartup(c)
 	}
+	if c.tree != old {
+		// What must be valid is asked at commit; what may be there at all, at
+		// each edit (RFC 7950 section 8.3.1).
+		tree, errs := m.o.Validator.When(old, c.tree)
+		if len(errs) > 0 {
+			return errs
+		}
+		c.tree = tree
+	}
 	if err := m.authorize(c, ds, old, c.tree); err != nil {
 		return err
 	}
