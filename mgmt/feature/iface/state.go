@@ -66,10 +66,12 @@ func write(w *oper.Writer, s *iface.State) {
 		w.Counter32("out-discards", c.TxDiscards)
 		w.Counter32("out-errors", c.TxErrors)
 	})
-	w.In("vrouter-port:port", func() {
-		w.Text("oper-driver", s.Driver)
-		w.Text("oper-device", s.Device)
-	})
+	if s.Driver != "" {
+		w.In("vrouter-port:port", func() {
+			w.Text("oper-driver", s.Driver)
+			w.Text("oper-device", s.Device)
+		})
+	}
 	w.InConfig("ietf-ip:ipv4", func() { addresses(w, "") })
 	w.InConfig("ietf-ip:ipv6", func() {
 		status := "preferred"

@@ -1,0 +1,45 @@
+package ipsec
+
+import (
+	"vrouter/fastpath"
+	"vrouter/mgmt/binding"
+	"vrouter/mgmt/data"
+	"vrouter/mgmt/yang"
+)
+
+// policyLeaves and saLeaves are the nodes behind the fields of ipsec.Policy and
+// ipsec.SA.
+var (
+	policyLeaves = map[string]string{"Name": "/name", "Direction": "/direction", "ReqID": "/reqid",
+		"Action":   "/ipsec-policy-config/processing-info/action",
+		"Selector": policySelector, "Selector.Local": policySelector + "/local-prefix", "Selector.Remote": policySelector + "/remote-prefix",
+		"Selector.Proto": policySelector + "/inner-protocol", "Selector.LocalPorts": policySelector + "/local-ports",
+		"Selector.RemotePorts": policySelector + "/remote-ports",
+		"LocalTunnel":          policySA + "/tunnel/local", "RemoteTunnel": policySA + "/tunnel/remote"}
+	saLeaves = map[string]string{"Name": "/name", "ReqID": "/reqid", "Direction": "/vrouter-sal:direction",
+		"SPI": saConfig + "/spi", "Algorithm": saConfig + "/esp-sa/encryption/encryption-algorithm", "Key": saKey,
+		"ESN": saConfig + "/ext-seq-num", "ReplayWindow": saConfig + "/anti-replay-window-size",
+		"Local": saConfig + "/tunnel/local", "Remote": saConfig + "/tunnel/remote",
+		"Selector": saSelector, "Selector.Local": saSelector + "/local-prefix", "Selector.Remote": saSelector + "/remote-prefix",
+		"Selector.Proto": saSelector + "/inner-protocol", "Selector.LocalPorts": saSelector + "/local-ports",
+		"Selector.RemotePorts": saSelector + "/remote-ports",
+		"Offload":              "/vrouter-sal:offload/mode", "Offload.Mode": "/vrouter-sal:offload/mode",
+		"Offload.Policy": "/vrouter-sal:offload/policy", "Offload.Engine": "/vrouter-sal:offload/engine"}
+)
+
+// Locate implements binding.Binding.
+func (b *Binding) Locate(_ *binding.Commit, r *fastpath.Refusal) string {
+	switch r.Feature {
+	case "policy":
+		return b.pathOf(b.spd, r.Object) + policyLeaves[r.Field]
+	case "sa":
+		return b.pathOf(b.sad, r.Object) + saLeaves[r.Field]
+	}
+	return ""
+}
+
+// pathOf names an entry of the SPD or the SAD.
+func (b *Binding) pathOf(list *yang.Node, name string) string {
+	p := data.Path{Up: &data.Path{Up: &data.Path{Schema: list.Up.Up}, Schema: list.Up}, Schema: list, Key: name, Entry: true}
+	return p.String()
+}

@@ -1,0 +1,93 @@
+package ipsec
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"vrouter/fastpath/feature/ipsec"
+	"vrouter/mgmt/data"
+	view "vrouter/mgmt/internal/schema/ipsec"
+	"vrouter/pkg/sal"
+)
+
+var (
+	saDirections = map[view.E_Ipsec_SadEntry_Direction]sal.Direction{
+		view.Ipsec_SadEntry_Direction_inbound:  sal.Inbound,
+		view.Ipsec_SadEntry_Direction_outbound: sal.Outbound,
+	}
+	modes = map[view.E_Ipsec_SadEntry_Offload_Mode]string{
+		view.Ipsec_SadEntry_Offload_Mode_software: "software",
+		view.Ipsec_SadEntry_Offload_Mode_crypto:   "crypto",
+		view.Ipsec_SadEntry_Offload_Mode_protocol: "protocol",
+		view.Ipsec_SadEntry_Offload_Mode_full:     "full",
+	}
+	offloadPolicies = map[view.E_Ipsec_SadEntry_Offload_Policy]ipsec.OffloadPolicy{
+		view.Ipsec_SadEntry_Offload_Policy_prefer:  ipsec.Prefer,
+		view.Ipsec_SadEntry_Offload_Policy_require: ipsec.Require,
+	}
+)
+
+// Paths below an SAD entry.
+const (
+	saConfig   = "/ipsec-sa-config"
+	saSelector = saConfig + "/traffic-selector"
+	saKey      = saConfig + "/esp-sa/encryption/key"
+)
+
+// sa makes the SA of an SAD entry, whose direction is open where the entry does
+// not say it, and what policies must know of it. No error says anything of the
+// key but its length.
+func (b *Binding) sa(c *data.Container) (ipsec.SA, *sa, data.Errors) {
+	v := b.sas.Fill(c)
+	at := problems{path: func() string { return b.pathOf(b.sad, *v.Name) }}
+	cfg, sel := v.IpsecSaConfig, v.IpsecSaConfig.TrafficSelector
+	s := ipsec.SA{Name: *v.Name, ReqID: *v.Reqid, SPI: *cfg.Spi, Direction: saDirections[v.Direction],
+		ESN: *cfg.ExtSeqNum, ReplayWindow: *cfg.AntiReplayWindowSize,
+		Selector: at.selector(saSelector, *sel.LocalPrefix, *sel.RemotePrefix, *sel.InnerProtocol, ports(sel.LocalPorts), ports(sel.RemotePorts)),
+		Offload:  ipsec.Offload{Mode: modes[v.Offload.Mode], Policy: offloadPolicies[v.Offload.Policy]},
+	}
+	if v.Offload.Engine != nil {
+		s.Offload.Engine = *v.Offload.Engine
+	}
+	s.Local, s.Remote = at.tunnel(saConfig+"/tunnel", cfg.Tunnel.Local, cfg.Tunnel.Remote)
+	if enc := cfg.EspSa.Encryption; enc.Key == nil || enc.EncryptionAlgorithm == nil {
+		at.errs = append(at.errs, &data.Error{Tag: "data-missing", Path: at.path() + saConfig + "/esp-sa/encryption", Msg: "an algorithm and a key are needed"})
+	} else {
+		s.Algorithm = sal.Algorithm(*enc.EncryptionAlgorithm)
+		s.Key = at.key(*enc.Key, enc.Iv)
+	}
+	if len(at.errs) > 0 {
+		return s, nil, at.errs
+	}
+	return s, &sa{dir: s.Direction, derived: v.Direction == view.Ipsec_SadEntry_Direction_UNSET, reqid: s.ReqID, local: s.Local, remote: s.Remote,
+		esn: s.ESN, window: s.ReplayWindow, algorithm: algorithm{s.Algorithm, (len(s.Key) - 4) * 8}}, nil
+}
+
+// key puts the cipher key before the salt: as it came, or from key and iv (RFC
+// 4106 sections 4 and 8.1).
+func (p *problems) key(key string, iv *string) ipsec.Secret {
+	k := octets(key)
+	if iv != nil {
+		k = append(k, octets(*iv)...)
+	}
+	if n := len(k); n != 20 && n != 36 || iv != nil && len(octets(*iv)) != 4 {
+		p.add(saKey, fmt.Sprintf("AES-GCM takes 16 or 32 octets of key and 4 of salt (RFC 4106 section 8.1), in key alone or with the salt in iv; here are %d in all", n))
+	}
+	return k
+}
+
+// octets reads a hex-string, which is well-formed by its type.
+func octets(text string) []byte {
+	b, _ := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
+	return b
+}
+
+// undirected is the error of an SA whose direction nothing tells.
+func undirected(path string, reqid uint64, dirs directions) *data.Error {
+	msg := fmt.Sprintf("set direction: no SPD entry that protects has reqid %d, so nothing tells which way the SA goes", reqid)
+	if dirs != (directions{}) {
+		msg = fmt.Sprintf("set direction: SPD entries of both directions have reqid %d, so they do not tell which way the SA goes", reqid)
+	}
+	return &data.Error{Tag: "data-missing", Path: path + "/vrouter-sal:direction", Msg: msg}
+}

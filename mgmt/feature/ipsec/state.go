@@ -1,0 +1,120 @@
+package ipsec
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"vrouter/fastpath"
+	"vrouter/fastpath/feature/ipsec"
+	"vrouter/mgmt/binding"
+	"vrouter/mgmt/data"
+	"vrouter/mgmt/internal/oper"
+	"vrouter/pkg/sal"
+)
+
+// State adds the counters of SPD entries, and of SAs what RFC 9061 and
+// vrouter-sal tell. No key is in it.
+func (b *Binding) State(ctx context.Context, want binding.Want, e *data.Edit) error {
+	var q fastpath.Query
+	if oper.AnyState(want, b.spd) {
+		q.Policies = oper.Names(want, b.spd)
+	}
+	if oper.AnyState(want, b.sad) {
+		q.SAs = oper.Names(want, b.sad)
+	}
+	if q.Policies == nil && q.SAs == nil {
+		return nil
+	}
+	st, err := b.state.State(ctx, &q)
+	if err != nil {
+		return err
+	}
+	now := time.Now().UnixNano()
+	w := oper.New(b.schema, want, e)
+	w.InConfig("ietf-i2nsf-ikeless:ipsec-ikeless", func() {
+		w.InConfig("spd", func() {
+			for i := range st.Policies {
+				p := &st.Policies[i]
+				w.EntryConfig("spd-entry", []string{p.Name}, func() {
+					w.In("vrouter-sal:counters", func() {
+						w.Uint("packets", p.Packets)
+						w.Uint("bytes", p.Bytes)
+					})
+				})
+			}
+		})
+		w.InConfig("sad", func() {
+			for i := range st.SAs {
+				s := &st.SAs[i]
+				w.EntryConfig("sad-entry", []string{s.Name}, func() { writeSA(w, s, now) })
+			}
+		})
+	})
+	return w.Err()
+}
+
+func writeSA(w *oper.Writer, s *ipsec.SAState, now int64) {
+	w.In("ipsec-sa-state", func() {
+		w.In("sa-lifetime-current", func() {
+			used := s.AddedAt
+			if s.UsedAt != 0 {
+				used = s.UsedAt
+			}
+			w.Gauge("time", seconds(now-s.AddedAt), math.MaxUint32)
+			w.Uint("bytes", s.Bytes)
+			w.Gauge("packets", s.Packets, math.MaxUint32)
+			w.Gauge("idle", seconds(now-used), math.MaxUint32)
+		})
+		w.In("replay-stats", func() {
+			if s.Direction == sal.Outbound {
+				w.Uint("seq-number-counter", s.Seq)
+				return
+			}
+			w.In("replay-window", func() {
+				w.Uint("w", uint64(s.Window))
+				w.Uint("t", s.Seq)
+				w.Uint("b", bottom(s.Seq, s.Window))
+			})
+			w.Uint("packet-dropped", count(s, "esp-replay"))
+			w.Uint("failed", count(s, "esp-late"))
+		})
+	})
+	w.In("vrouter-sal:placement", func() {
+		if s.Engine != "" {
+			w.Text("engine", s.Engine)
+			w.Text("mode", s.Mode)
+			w.Text("reason", s.Reason)
+		}
+	})
+	w.In("vrouter-sal:counters", func() {
+		w.Uint("packets", s.Packets)
+		w.Uint("bytes", s.Bytes)
+		for _, x := range s.Errors {
+			if x.Packets > 0 {
+				w.Entry("error", []string{x.Reason}, func() { w.Uint("packets", x.Packets) })
+			}
+		}
+	})
+}
+
+// bottom is the lowest sequence number of a window whose top is given; there is
+// no number 0.
+func bottom(top uint64, width uint32) uint64 {
+	if top < uint64(width) {
+		return min(1, top)
+	}
+	return top - uint64(width) + 1
+}
+
+// count gives the packets of an SA that were dropped for a reason.
+func count(s *ipsec.SAState, reason string) uint64 {
+	for _, x := range s.Errors {
+		if x.Reason == reason {
+			return x.Packets
+		}
+	}
+	return 0
+}
+
+func seconds(nanos int64) uint64 { return uint64(max(0, nanos)) / uint64(time.Second) }

@@ -1,0 +1,17 @@
+package system
+
+import (
+	"vrouter/fastpath"
+	"vrouter/mgmt/binding"
+)
+
+// Locate implements binding.Binding.
+func (b *Binding) Locate(_ *binding.Commit, r *fastpath.Refusal) string {
+	switch {
+	case r.Feature != "global":
+		return ""
+	case r.Field == "BusyPoll":
+		return root + "/worker/polling"
+	}
+	return root
+}

@@ -1,0 +1,134 @@
+package enginetest
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"vrouter/fastpath"
+	"vrouter/fastpath/feature/iface"
+	"vrouter/fastpath/feature/ipsec"
+	"vrouter/fastpath/feature/neigh"
+	"vrouter/fastpath/feature/route"
+	"vrouter/pkg/sal"
+)
+
+// Text writes a change as lines for golden files: what is set and deleted, by
+// feature, sorted. It shows keys; what stands in tests is no secret.
+func Text(c *fastpath.Change) string {
+	var l []string
+	add := func(f string, a ...any) { l = append(l, fmt.Sprintf(f, a...)) }
+	if c.Global != nil {
+		add("global set %s", One(*c.Global))
+	}
+	for _, o := range c.Iface.Set {
+		add("iface set %s", One(o))
+	}
+	for _, k := range c.Iface.Delete {
+		add("iface delete %s", k)
+	}
+	for _, o := range c.Neigh.Set {
+		add("neigh set %s", One(o))
+	}
+	for _, k := range c.Neigh.Delete {
+		add("neigh delete %s", k.ObjectKey())
+	}
+	for _, o := range c.Route.Set {
+		add("route set %s", One(o))
+	}
+	for _, k := range c.Route.Delete {
+		add("route delete %s", k)
+	}
+	for _, o := range c.IPsec.SetPolicy {
+		add("policy set %s", One(o))
+	}
+	for _, k := range c.IPsec.DeletePolicy {
+		add("policy delete %s", k)
+	}
+	for _, o := range c.IPsec.SetSA {
+		add("sa set %s", One(o))
+	}
+	for _, k := range c.IPsec.DeleteSA {
+		add("sa delete %s", k)
+	}
+	slices.Sort(l)
+	return strings.Join(append(l, ""), "\n")
+}
+
+// One writes one object of a change.
+func One(o any) string {
+	var b strings.Builder
+	put := func(f string, a ...any) { fmt.Fprintf(&b, f, a...) }
+	switch o := o.(type) {
+	case fastpath.Global:
+		put("busy=%t", o.BusyPoll)
+	case iface.Config:
+		put("%s driver=%s device=%s queues=%d mtu=%d mac=%x enabled=%t", o.Name, o.Driver, o.Device, o.Queues, o.MTU, o.MAC, o.Enabled)
+		put(" v4=%s v6=%s addrs=%v", ip(o.V4), ip(o.V6), o.Addrs)
+	case neigh.Config:
+		put("%s mac=%x", o.ObjectKey(), o.MAC)
+	case route.Config:
+		put("%v %s", o.Prefix, [...]string{"unicast", "receive", "blackhole", "unreachable", "prohibit"}[o.Kind])
+		if o.Iface != "" {
+			put(" iface=%s", o.Iface)
+		}
+		if o.NextHop.IsValid() {
+			put(" via=%v", o.NextHop)
+		}
+	case ipsec.Policy:
+		put("%s %s %s order=%d reqid=%d %s", o.Name, direction(o.Direction), [...]string{"protect", "bypass", "discard"}[o.Action], o.Order, o.ReqID, selector(o.Selector))
+		put("%s", tunnel(o.LocalTunnel, o.RemoteTunnel))
+	case ipsec.SA:
+		put("%s %s spi=%d reqid=%d alg=%d key=%s esn=%t window=%d %s%s", o.Name, direction(o.Direction), o.SPI, o.ReqID, o.Algorithm,
+			hex.EncodeToString(o.Key), o.ESN, o.ReplayWindow, selector(o.Selector), tunnel(o.Local, o.Remote))
+		put(" offload=%s/%s", o.Offload.Mode, [...]string{"prefer", "require"}[o.Offload.Policy])
+		if o.Offload.Engine != "" {
+			put("/%s", o.Offload.Engine)
+		}
+	default:
+		panic(fmt.Sprintf("enginetest: %T", o))
+	}
+	return b.String()
+}
+
+func ip(i iface.IP) string {
+	if !i.Enabled && !i.Forwarding && i.MTU == 0 {
+		return "off"
+	}
+	s := "off"
+	if i.Enabled {
+		s = "on"
+	}
+	if i.Forwarding {
+		s += "+forwarding"
+	}
+	if i.MTU != 0 {
+		s += fmt.Sprintf("+mtu%d", i.MTU)
+	}
+	return s
+}
+
+func direction(d sal.Direction) string { return [...]string{"inbound", "outbound"}[d] }
+
+func selector(s ipsec.Selector) string {
+	t := fmt.Sprintf("local=%v remote=%v", s.Local, s.Remote)
+	if s.Proto >= 0 {
+		t += fmt.Sprintf(" proto=%d", s.Proto)
+	}
+	if len(s.LocalPorts) > 0 {
+		t += fmt.Sprintf(" lports=%v", s.LocalPorts)
+	}
+	if len(s.RemotePorts) > 0 {
+		t += fmt.Sprintf(" rports=%v", s.RemotePorts)
+	}
+	return t
+}
+
+func tunnel(l, r netip.Addr) string {
+	if !l.IsValid() && !r.IsValid() {
+		return ""
+	}
+	return fmt.Sprintf(" tunnel=%v-%v", l, r)
+}
