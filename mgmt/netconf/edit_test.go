@@ -87,7 +87,6 @@ func TestConstraints(t *testing.T) {
 		{"max-elements of a list", top(`<step><name>a</name></step><step><name>b</name></step><step><name>c</name></step><step><name>d</name></step>`),
 			"application/operation-failed too-many-elements /behaviour:top/behaviour:step"},
 		{"min-elements", top(`<group/>`), "application/operation-failed too-few-elements /behaviour:top/behaviour:group/behaviour:member"},
-		{"when", top(`<only-when>x</only-when>`), "application/unknown-element /behaviour:top/behaviour:only-when {bad-element=only-when}"},
 		{"ports backwards (RFC 9061)", `<ipsec-ikeless xmlns="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless"><spd><spd-entry><name>p</name><direction>inbound</direction><ipsec-policy-config>` +
 			`<traffic-selector><local-prefix>10.0.0.0/8</local-prefix><remote-prefix>10.0.0.0/8</remote-prefix><local-ports><start>5</start><end>4</end></local-ports></traffic-selector>` +
 			`<processing-info><action>bypass</action></processing-info></ipsec-policy-config></spd-entry></spd></ipsec-ikeless>`,
@@ -106,6 +105,11 @@ func TestConstraints(t *testing.T) {
 			c.ok(`<discard-changes/>`)
 			c.fails(`<validate><source><config>`+iface("eth0", "")+x.config+`</config></source></validate>`, x.want)
 		})
+	}
+	// A node under a false when is refused at the edit itself, of candidate too
+	// (RFC 7950 section 8.3.1).
+	for _, ds := range []string{"candidate", "running"} {
+		c.fails(edit(ds, top(`<only-when>x</only-when>`)), "application/unknown-element /behaviour:top/behaviour:only-when {bad-element=only-when}")
 	}
 	// unique names the leaves, each an error-info element of YANG's namespace
 	// (RFC 7950 section 15.1).
