@@ -57,7 +57,6 @@ func (w *Worker) begin() {
 // receive takes one burst from a port and sees it through.
 func (w *Worker) receive(q *rxQueue) int {
 	c, v := w.ctx, w.rx
-	T0 := burst.Rdtsc()
 	n := q.q.RxBurst(c.Cache, v.Desc[:])
 	if n == 0 {
 		q.empty++
@@ -78,8 +77,6 @@ func (w *Worker) receive(q *rxQueue) int {
 		octets += uint64(l)
 		longest = max(longest, l)
 	}
-	T1 := burst.Rdtsc()
-	Prof[0] += T1 - T0
 	cnt := c.Ifs().Count.At(uint32(q.index))
 	cnt.RxPackets += uint64(n)
 	cnt.RxOctets += octets
@@ -88,22 +85,15 @@ func (w *Worker) receive(q *rxQueue) int {
 		w.dropTooBig(v, q)
 	}
 	w.split(v, q)
-	T2 := burst.Rdtsc()
 	w.settle()
-	Prof[1] += burst.Rdtsc() - T2
 	return n
 }
-
-var Prof [16]uint64
-
 
 // split hands each family its packets. A burst of one family, the usual case,
 // is worked on where it lies.
 func (w *Worker) split(v *pipeline.Vec, q *rxQueue) {
 	k := &w.class
-	T0 := burst.Rdtsc()
 	burst.Classify(v.Addr[:v.N], k)
-	Prof[2] += burst.Rdtsc() - T0
 	for _, i := range k.Other[:k.NumOther] {
 		w.other(v.Desc[i&255], q)
 	}
@@ -148,10 +138,7 @@ func fillIn(v *pipeline.Vec, in pipeline.IfIndex) {
 
 // family takes a burst of one family through the loop.
 func (w *Worker) family(v *pipeline.Vec, mac uint64, from pipeline.Origin) {
-	T0 := burst.Rdtsc()
 	w.parse(v, mac, from)
-	T1 := burst.Rdtsc()
-	Prof[3] += T1 - T0
 	t := w.flows[fam(v)]
 	switch {
 	case t == nil:
@@ -163,15 +150,10 @@ func (w *Worker) family(v *pipeline.Vec, mac uint64, from pipeline.Origin) {
 		w.lookup4(v, t)
 		w.forward4(v, t)
 	}
-	T2 := burst.Rdtsc()
-	Prof[4] += T2 - T1
 	if w.nslow > 0 {
 		w.rest(v, from)
 	}
-	T3 := burst.Rdtsc()
-	Prof[5] += T3 - T2
 	w.ctx.FlushTx()
-	Prof[6] += burst.Rdtsc() - T3
 }
 
 // parse checks, extracts keys and hashes.

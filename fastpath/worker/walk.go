@@ -7,7 +7,6 @@ import (
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/flow"
 	"vrouter/fastpath/pipeline"
-	"vrouter/pkg/burst"
 	"vrouter/pkg/mem"
 )
 
@@ -25,23 +24,17 @@ const maxInserts = 16
 // with the old decision for ever.
 func (w *Worker) walk(v *pipeline.Vec, idx []uint16, seq uint32) {
 	c := w.ctx
-	T0 := burst.Rdtsc()
 	clear(v.Adj[:v.N])
 	v.Kinds = 0
 	for _, i := range idx {
 		v.Prog[i&255].Len = 0
 	}
 	list := w.slow[:copy(w.slow[:], idx)]
-	for k, s := range w.order.Stages {
-		T1 := burst.Rdtsc()
-		list = s.Walk(c, v, list)
-		Prof[8+k] += burst.Rdtsc() - T1
-		if len(list) == 0 {
+	for _, s := range w.order.Stages {
+		if list = s.Walk(c, v, list); len(list) == 0 {
 			break
 		}
 	}
-	T2 := burst.Rdtsc()
-	defer func() { Prof[15] += burst.Rdtsc() - T2; Prof[7] += burst.Rdtsc() - T0 }()
 	for _, i := range list { // no stage wanted them: a bug, and fail closed
 		v.Drop(i, drop.None)
 	}
