@@ -14,7 +14,9 @@ import (
 // A Stage is a feature's part of the walk of packets that missed the flow
 // cache. It never touches bytes: for each packet of idx it may append ops to
 // v.Prog, or end it (v.End, v.Drop, v.Reject). It returns the packets that go
-// on to the next stage, in order, in the memory of idx. One call per burst.
+// on to the next stage, in order, in the memory of idx. One call per burst, never
+// with an empty idx. What no stage ends leaves by v.Adj, one TTL less; v.Adj is
+// 0 until route has looked, and adjacency 0 leads nowhere.
 //
 // What a stage decides must follow from the packet's key (addresses, protocol,
 // ports, origin) and from what it tells Builder or Adj to bump when it changes;

@@ -23,6 +23,10 @@ type Vec struct {
 	// the packets in the walk has. Both let a stage pass a burst as a whole.
 	Same bool
 	Some Flags
+	// ESP: some packet's protocol is ESP (set by the route look-up).
+	ESP bool
+	// Begun: some program has ops and is not ended.
+	Begun bool
 	// Kinds has bit 1 << AdjKind for every kind that the route look-up found.
 	Kinds uint16
 	N     int
@@ -62,6 +66,9 @@ func (v *Vec) Proto(i uint16) uint8 {
 	}
 	return uint8(v.K4[i&255][0] >> 8)
 }
+
+// Proto4 is Proto for IPv4.
+func (v *Vec) Proto4(i uint16) uint8 { return uint8(v.K4[i&255][0] >> 8) }
 
 // Src4 and Dst are the addresses of an IPv4 packet as numbers (host order).
 func (v *Vec) Src4(i uint16) uint32 { return burst.SrcIP4(&v.K4[i&255]) }
@@ -141,4 +148,7 @@ func (v *Vec) Route(i uint16, adj uint32) {
 }
 
 // Do appends an op that does not end packet i's program.
-func (v *Vec) Do(i uint16, c action.Code, arg uint32) { v.End(i, c, arg) }
+func (v *Vec) Do(i uint16, c action.Code, arg uint32) {
+	v.Begun = true
+	v.End(i, c, arg)
+}

@@ -145,8 +145,8 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 
 // allSlow is what stands in for look-up and transform without a cache.
 func (w *Worker) allSlow(v *pipeline.Vec) {
+	clear(v.Entry[:v.N])
 	for i := range v.N {
-		v.Entry[i&255] = 0
 		w.slow[i&255] = uint16(i)
 	}
 	w.nslow = v.N

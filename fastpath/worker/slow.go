@@ -5,6 +5,7 @@ import (
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/flow"
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/mem"
 )
 
 // rest takes the packets that the transform did not do: flows of other kinds
@@ -12,13 +13,19 @@ import (
 // kind's sink gets its list. from is the origin of the whole burst, 0 when
 // v.From has it for each packet.
 func (w *Worker) rest(v *pipeline.Vec, from pipeline.Origin) {
-	c := w.ctx
 	seq := w.env.Seq.Load() // before any table is read, see walk
 	t := w.flows[fam(v)]
 	slow := w.slow[:w.nslow]
 	w.nslow = 0
-	walks := 0
 	v.Same, v.Some = from != 0, 0
+	if t == nil && len(slow) == v.N && from != 0 && !from.Local() && allGood(v) {
+		fillFrom(v, from)
+		w.stats.misses += uint64(v.N)
+		w.walk(v, w.walks[:copy(w.walks[:], slow)], seq)
+		w.sinks(v)
+		return
+	}
+	walks := 0
 	for _, i := range slow {
 		i &= 255
 		if from != 0 {
@@ -53,6 +60,12 @@ func (w *Worker) rest(v *pipeline.Vec, from pipeline.Origin) {
 		w.stats.misses += uint64(walks)
 		w.walk(v, w.walks[:walks], seq)
 	}
+	w.sinks(v)
+}
+
+// sinks gives each kind's packets to its sink.
+func (w *Worker) sinks(v *pipeline.Vec) {
+	c := w.ctx
 	for k := range w.kinds {
 		if l := &w.kinds[k]; l.n > 0 {
 			n := l.n
@@ -66,6 +79,26 @@ func (w *Worker) rest(v *pipeline.Vec, from pipeline.Origin) {
 			}
 		}
 	}
+}
+
+// allGood tells whether the quick parse has accepted all packets.
+func allGood(v *pipeline.Vec) bool {
+	var x uint8
+	for _, b := range v.Bad[:v.N] {
+		x |= b
+	}
+	return x == 0
+}
+
+// fillFrom writes one origin, and no flags, to all packets.
+func fillFrom(v *pipeline.Vec, from pipeline.Origin) {
+	p := mem.At(addrOf(&v.From))
+	two := uint64(from) | uint64(from)<<32
+	for k := uintptr(0); k < uintptr(v.N)*4; k += 8 {
+		mem.Store64(p, k, two)
+	}
+	clear(v.Flags[:v.N])
+	clear(v.Entry[:v.N])
 }
 
 // find is the entry of packet i's flow, current or not; 0: none.

@@ -4,7 +4,6 @@ import (
 	"unsafe"
 
 	"vrouter/fastpath/action"
-	"vrouter/fastpath/drop"
 	"vrouter/fastpath/flow"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/mem"
@@ -29,30 +28,46 @@ func (w *Worker) walk(v *pipeline.Vec, idx []uint16, seq uint32) {
 	for _, i := range idx {
 		v.Prog[i&255].Len = 0
 	}
+	v.Begun = false
 	list := w.slow[:copy(w.slow[:], idx)]
 	for _, s := range w.order.Stages {
 		if list = s.Walk(c, v, list); len(list) == 0 {
 			break
 		}
 	}
-	for _, i := range list { // no stage wanted them: a bug, and fail closed
-		v.Drop(i, drop.None)
-	}
-
 	budget := maxInserts
 	if w.flows[fam(v)] == nil {
 		budget = 0
 	}
+	if len(list) < len(idx) {
+		for _, i := range idx {
+			if v.Prog[i&255].Last().Ends() {
+				budget -= w.carryOut(v, i&255, budget, seq)
+			}
+		}
+	}
+	if len(list) > 0 {
+		w.depart(v, list, budget, seq)
+	}
+}
+
+// depart sends the packets that no stage has ended, which is most: one TTL less,
+// out by v.Adj.
+func (w *Worker) depart(v *pipeline.Vec, list []uint16, budget int, seq uint32) {
+	c := w.ctx
 	tx := &c.Tx
 	if tx.N > len(tx.Desc)-pipeline.Burst {
 		c.FlushTx()
 	}
 	adjs := c.Env.Adj.Base
-	for _, i := range idx {
+	cached := w.flows[fam(v)] != nil
+	begun := v.Begun
+	for _, i := range list {
 		i &= 255
-		h, plain := v.Prog[i].Plain()
+		h := v.Adj[i]
 		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(h)<<adjShift))
-		if !plain || v.Len[i] > a.MTU || budget > 0 || v.Entry[i] != 0 {
+		if v.Len[i] > a.MTU || cached && (budget > 0 || v.Entry[i] != 0) || begun && v.Prog[i].Len != 0 {
+			v.Route(i, h)
 			budget -= w.carryOut(v, i, budget, seq)
 			continue
 		}

@@ -61,6 +61,11 @@ func see(v *pipeline.Vec, i uint16, p *packet, srcIsLocal bool) {
 func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	f := s.F
 	spd := f.spd.Load()
+	if spd.n == 0 && v.Same && !v.ESP {
+		if _, through := v.From[idx[0]&255].SA(); !through {
+			return idx // nothing here concerns the burst
+		}
+	}
 	sels := *f.sels.Load()
 	n := 0
 	var p packet

@@ -42,9 +42,11 @@ func (s lookup) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	}
 	n := 0
 	own := s.f.own
+	esp := uint32(0)
 	for _, i := range idx {
 		i &= 255
 		src, dst := v.Src4(i), v.DstIP4(i)
+		esp |= uint32(v.Proto4(i)^pkt.ProtoESP) - 1 // bit 31 when it is
 		if class4[src>>24]|class4[dst>>24] != 0 || own.may(hash4(src)) || v.Flags[i]&pipeline.FlagGroup != 0 {
 			if r := s.refuse4(v, i, src, dst); r != drop.None {
 				v.Drop(i, r)
@@ -55,6 +57,7 @@ func (s lookup) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 		idx[n&255] = i
 		n++
 	}
+	v.ESP = esp>>31 != 0
 	idx = idx[:n]
 	s.f.v4.LookupBurst(v.Dst4[:n], v.Out[:n])
 	adjs := c.Env.Adj
@@ -96,6 +99,7 @@ func (s lookup) refuse4(v *pipeline.Vec, i uint16, src, dst uint32) drop.Reason 
 func (s lookup) walk6(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	n, m := 0, 0
 	own := s.f.own
+	v.ESP = true // not looked for
 	adjs := c.Env.Adj
 	for _, i := range idx {
 		i &= 255
