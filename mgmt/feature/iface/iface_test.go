@@ -23,7 +23,9 @@ func runner(t testing.TB) *bindtest.Runner {
 	return r
 }
 
-func TestGolden(t *testing.T) { bindtest.Golden(t, func(t *testing.T) *bindtest.Runner { return runner(t) }) }
+func TestGolden(t *testing.T) {
+	bindtest.Golden(t, func(t *testing.T) *bindtest.Runner { return runner(t) })
+}
 
 const ns = `xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces" xmlns:t="urn:ietf:params:xml:ns:yang:iana-if-type"`
 

@@ -2,6 +2,7 @@ package ipsec
 
 import (
 	"encoding/binary"
+	"reflect"
 	"slices"
 
 	"vrouter/mgmt/binding"
@@ -18,6 +19,9 @@ func (b *Binding) Translate(c *binding.Commit) error {
 		dbs = newDatabases()
 	}
 	t := &translation{b: b, c: c, ch: begin(dbs, c.Full), spd: listOf(c.New, b.spd), sad: listOf(c.New, b.sad)}
+	if !c.Full {
+		t.oldSPD = listOf(c.Old, b.spd)
+	}
 	t.entries()
 	t.join()
 	if len(t.errs) > 0 {
@@ -36,8 +40,8 @@ type translation struct {
 	c    *binding.Commit
 	ch   *change
 	errs data.Errors
-	// The lists of the new tree.
-	spd, sad *data.List
+	// The lists of the new tree, and the SPD as it was, nil in a Full commit.
+	spd, sad, oldSPD *data.List
 	// What was looked at, by name.
 	policies, sas []string
 }
@@ -55,18 +59,14 @@ func (t *translation) entries() {
 			t.c.Out.IPsec.DeletePolicy = append(t.c.Out.IPsec.DeletePolicy, name)
 			continue
 		}
-		t.policy(name, e.New)
+		t.policy(name, e.Old, e.New)
 	}
 	// Another place in the SPD is another Order, whatever gave it: the entry was
 	// moved, or others were so often that places were spread anew.
-	var old *data.List
-	if !t.c.Full {
-		old = listOf(t.c.Old, t.b.spd)
-	}
-	if t.spd != old {
-		t.spd.Displaced(old, func(name string) {
+	if t.spd != t.oldSPD {
+		t.spd.Displaced(t.oldSPD, func(name string) {
 			if !done[name] {
-				t.policy(name, t.spd.Get(name).(*data.Container))
+				t.policy(name, entry(t.oldSPD, name), entry(t.spd, name))
 			}
 		})
 	}
@@ -79,31 +79,43 @@ func (t *translation) entries() {
 			t.c.Out.IPsec.DeleteSA = append(t.c.Out.IPsec.DeleteSA, name)
 			continue
 		}
-		t.sa(name, e.New)
+		t.sa(name, e.Old, e.New)
 	}
 	turned := t.ch.turned()
 	slices.Sort(turned)
 	for _, name := range turned {
 		if !again[name] {
-			t.sa(name, t.sad.Get(name).(*data.Container))
+			t.sa(name, entry(t.sad, name), entry(t.sad, name))
 		}
 	}
 }
 
-// policy translates an SPD entry.
-func (t *translation) policy(name string, c *data.Container) {
+// policy translates an SPD entry. old is what it was, nil where it was not.
+func (t *translation) policy(name string, old, c *data.Container) {
 	p, about, errs := t.b.policy(c)
 	if t.errs = append(t.errs, errs...); len(errs) > 0 {
 		return
 	}
-	p.Order = binary.BigEndian.Uint64([]byte(t.spd.Place(name)))
+	p.Order = order(t.spd, name)
 	t.ch.setPolicy(name, about)
 	t.policies = append(t.policies, name)
+	if old != nil {
+		was, _, _ := t.b.policy(old)
+		if was.Order = order(t.oldSPD, name); reflect.DeepEqual(was, p) {
+			return // what changed is between it and its SAs
+		}
+	}
 	t.c.Out.IPsec.SetPolicy = append(t.c.Out.IPsec.SetPolicy, p)
 }
 
-// sa translates an SAD entry.
-func (t *translation) sa(name string, c *data.Container) {
+// order is the place of an SPD entry as a number: that of one entry does not
+// depend on how many stand before it.
+func order(spd *data.List, name string) uint64 {
+	return binary.BigEndian.Uint64([]byte(spd.Place(name)))
+}
+
+// sa translates an SAD entry. old is what it was, nil where it was not.
+func (t *translation) sa(name string, old, c *data.Container) {
 	s, about, errs := t.b.sa(c)
 	if t.errs = append(t.errs, errs...); len(errs) > 0 {
 		return
@@ -117,9 +129,22 @@ func (t *translation) sa(name string, c *data.Container) {
 		}
 		about.dir, s.Direction = dir, dir
 	}
+	known, _ := t.ch.sas.Get(name)
 	t.ch.setSA(name, about)
 	t.sas = append(t.sas, name)
+	if old != nil && known != nil {
+		was, _, _ := t.b.sa(old)
+		if was.Direction = known.dir; reflect.DeepEqual(was, s) {
+			return
+		}
+	}
 	t.c.Out.IPsec.SetSA = append(t.c.Out.IPsec.SetSA, s)
+}
+
+// entry gives an entry of a list, nil when it has none of that key.
+func entry(l *data.List, key string) *data.Container {
+	c, _ := l.Get(key).(*data.Container)
+	return c
 }
 
 // listOf gives the SPD or the SAD of a tree, nil when it has no entries.

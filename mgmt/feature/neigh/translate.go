@@ -21,12 +21,13 @@ func (b *Binding) Translate(c *binding.Commit) error {
 				c.Out.Neigh.Delete = append(c.Out.Neigh.Delete, key)
 				continue
 			}
-			is, err := b.mac(list, e.New)
-			if err == "" {
-				err = unfit(key.Addr)
+			is, bad := b.mac(list, e.New)
+			leaf := "/link-layer-address"
+			if why := unfit(key.Addr); why != "" {
+				leaf, bad = "/ip", why
 			}
-			if err != "" {
-				errs = append(errs, &data.Error{Tag: "invalid-value", Path: e.Path.String() + "/link-layer-address", Msg: err})
+			if bad != "" {
+				errs = append(errs, &data.Error{Tag: "invalid-value", Path: e.Path.String() + leaf, Msg: bad})
 				continue
 			}
 			if e.Old != nil {

@@ -4,6 +4,7 @@
 package enginetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -267,4 +268,11 @@ func (e *Engine) check() error {
 		spis[s.SPI] = n
 	}
 	return nil
+}
+
+// Order names the SPD entries in the order in which packets meet them.
+func (e *Engine) Order() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(e.policies), func(a, b string) int { return cmp.Compare(e.policies[a].Order, e.policies[b].Order) })
 }
