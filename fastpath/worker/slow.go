@@ -162,18 +162,29 @@ func (w *Worker) do(v *pipeline.Vec, i uint16, k action.Kind, arg uint32) {
 	}
 }
 
-// output forwards one packet by an adjacency.
+// output forwards one packet by an adjacency. What is too big and may not be
+// cut is refused before its TTL is touched: the error quotes the packet as it
+// came (RFC 1812 section 4.3.2.3).
 func (w *Worker) output(v *pipeline.Vec, i uint16, adj uint32, ttl bool) {
 	c := w.ctx
+	ip, p := v.IP(i), v.Addr[i&255]+pipeline.EthLen
+	a := c.Env.Adj.At(adj)
+	if (a.Kind == pipeline.AdjNeighbour || a.Kind == pipeline.AdjGlean) && ip.Len()+pipeline.EthLen > a.LinkMTU &&
+		(v.V6 || mem.Load8(mem.At(p), 6)&dontFragment != 0) {
+		c.Reject(ip, v.In[i&255], v.From[i&255], pipeline.RejectTooBig, c.MTU(adj))
+		return
+	}
 	if ttl {
 		if v.V6 {
-			pipeline.DecTTL6(v.Addr[i] + pipeline.EthLen)
+			pipeline.DecTTL6(p)
 		} else {
-			pipeline.DecTTL4(v.Addr[i] + pipeline.EthLen)
+			pipeline.DecTTL4(p)
 		}
 	}
-	c.Forward(v.IP(i), v.In[i], v.From[i], adj)
+	c.Forward(ip, v.In[i&255], v.From[i&255], adj)
 }
+
+const dontFragment = 0x40
 
 // reject ends a packet with an ICMP error, unless it came to a group.
 func (w *Worker) reject(v *pipeline.Vec, i uint16, r pipeline.Reject) {
