@@ -29,6 +29,7 @@ import (
 	"vrouter/pkg/sal/afpacket"
 	"vrouter/pkg/sal/cpu"
 	"vrouter/pkg/sal/memory"
+	"vrouter/pkg/sal/tap"
 )
 
 // config is the command line.
@@ -165,6 +166,7 @@ func serve(ctx context.Context, c *config, engine fastpath.Engine, log *slog.Log
 func registry() *sal.Registry {
 	r := &sal.Registry{}
 	r.AddDriver(afpacket.New(afpacket.Options{}))
+	r.AddDriver(tap.New(tap.Options{}))
 	r.AddDriver(memory.New(memory.Options{}))
 	r.AddDevice(cpu.New("cpu0"))
 	return r

@@ -1,0 +1,13 @@
+package cpu_test
+
+import (
+	"testing"
+
+	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/cpu"
+	"vrouter/pkg/sal/saltest"
+)
+
+func TestSuite(t *testing.T) {
+	saltest.Run(t, func() sal.Device { return cpu.New("cpu0") })
+}

@@ -1,0 +1,482 @@
+package saltest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vrouter/pkg/sal"
+)
+
+// PortRig is an open port, down, with one queue, and the other end of its
+// cable.
+type PortRig struct {
+	Port sal.Port
+	Pool *sal.Pool // at least 4096 buffers, and nobody else's
+	MTU  int
+	// Send puts a frame onto the cable towards the port.
+	Send func(frame []byte) error
+	// Recv takes the next frame that the port has sent; nil when none comes
+	// for some 200 ms.
+	Recv func() []byte
+	// Unplug and Plug, where there is such a thing, take the carrier away and
+	// give it back.
+	Unplug, Plug func()
+}
+
+// etherType is the suite's own (IEEE 802 local experimental 1): kernels speak
+// unasked, and what they say is not counted.
+const etherType = 0x88b5
+
+// RunPort runs the conformance suite for port drivers against ports that rig
+// opens, a fresh one for each test.
+func RunPort(t *testing.T, rig func(t *testing.T) *PortRig) {
+	tests := []struct {
+		name string
+		f    func(*port)
+	}{
+		{"Info", portInfo}, {"Receive", portReceive}, {"Send", portSend}, {"Order", portOrder}, {"NoBuffers", portNoBuffers},
+		{"Down", portDown}, {"Link", portLink}, {"Wake", portWake}, {"Close", portClose}, {"Allocations", portAllocations},
+	}
+	for _, x := range tests {
+		t.Run(x.name, func(t *testing.T) {
+			r := rig(t)
+			p := &port{T: t, PortRig: r, c: r.Pool.NewCache(), q: r.Port.Queue(0)}
+			if err := r.Port.SetUp(true); err != nil {
+				t.Fatal(err)
+			}
+			p.linkUp()
+			x.f(p)
+			p.accounted()
+			if err := r.Port.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := r.Port.Close(); err != nil {
+				t.Errorf("Close again: %v", err)
+			}
+			p.c.Close()
+			if s := r.Pool.Stats(); s.Free != s.Total {
+				t.Errorf("buffers lost: %+v", s)
+			}
+		})
+	}
+}
+
+type port struct {
+	*testing.T
+	*PortRig
+	c *sal.Cache
+	q sal.PortQueue
+}
+
+func (p *port) linkUp() {
+	p.Helper()
+	for end := time.Now().Add(5 * time.Second); !p.Port.Link(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			p.Fatal("no link")
+		}
+	}
+}
+
+// frame is a frame of n bytes with a number in it.
+func (p *port) frame(n int, id uint32) []byte {
+	f := append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 9}, pattern(n-12)...)
+	binary.BigEndian.PutUint16(f[12:], etherType)
+	binary.BigEndian.PutUint32(f[14:], id)
+	return f
+}
+
+// receive waits for a frame of the suite's.
+func (p *port) receive() (sal.Desc, bool) { return p.receiveIn(2 * time.Second) }
+
+func (p *port) receiveIn(patience time.Duration) (sal.Desc, bool) {
+	var d [1]sal.Desc
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if p.q.RxBurst(p.c, d[:]) == 0 {
+			time.Sleep(50 * time.Microsecond)
+			continue
+		}
+		if b := p.Pool.Bytes(d[0]); len(b) >= 18 && binary.BigEndian.Uint16(b[12:]) == etherType {
+			return d[0], true
+		}
+		p.c.FreeDescs(d[:])
+	}
+	return 0, false
+}
+
+// recv is the next of the suite's frames at the far end.
+func (p *port) recv() []byte {
+	for {
+		f := p.PortRig.Recv()
+		if f == nil || len(f) >= 18 && binary.BigEndian.Uint16(f[12:]) == etherType {
+			return f
+		}
+	}
+}
+
+// alloc makes a frame in a buffer.
+func (p *port) alloc(f []byte) sal.Desc {
+	p.Helper()
+	b, ok := p.c.Alloc()
+	if !ok {
+		p.Fatal("no buffer left")
+	}
+	d := sal.MakeDesc(b, sal.Headroom, uint16(len(f)))
+	copy(p.Pool.Bytes(d), f)
+	return d
+}
+
+// send sends all frames, as often as it takes.
+func (p *port) send(d []sal.Desc) {
+	p.Helper()
+	for end := time.Now().Add(5 * time.Second); len(d) > 0; {
+		d = d[p.q.TxBurst(p.c, d):]
+		if time.Now().After(end) {
+			p.Fatal("the port takes no frames")
+		}
+	}
+}
+
+// accounted: free, in caches and held are all there are.
+func (p *port) accounted() {
+	p.Helper()
+	if s := p.Pool.Stats(); s.Free+s.Cached+p.q.Held() != s.Total {
+		p.Errorf("buffers: %+v, %d held", s, p.q.Held())
+	}
+}
+
+func portInfo(p *port) {
+	i := p.Port.Info()
+	if i.Name == "" || i.Driver == "" || i.Device == "" || i.Queues != 1 || i.MAC == ([6]byte{}) || i.MAC[0]&1 != 0 {
+		p.Errorf("%+v", i)
+	}
+}
+
+// sizes of frames up to the MTU.
+func (p *port) sizes() []int {
+	l := []int{}
+	for n := 60; n <= p.MTU+14; n += 1 + n/16 {
+		l = append(l, n)
+	}
+	return append(l, p.MTU+13, p.MTU+14)
+}
+
+func portReceive(p *port) {
+	for i, n := range p.sizes() {
+		f := p.frame(n, uint32(i))
+		if err := p.PortRig.Send(f); err != nil {
+			p.Fatal(err)
+		}
+		d, ok := p.receive()
+		if !ok {
+			p.Fatalf("a frame of %d bytes is not received", n)
+		}
+		if !bytes.Equal(p.Pool.Bytes(d), f) {
+			p.Fatalf("a frame of %d bytes arrives as\n%x, sent\n%x", n, p.Pool.Bytes(d), f)
+		}
+		if d.Off() < sal.Headroom || int(d.Off())+int(d.Len())+sal.Tailroom > sal.BufSize {
+			p.Fatalf("a frame of %d bytes lies at %d", n, d.Off())
+		}
+		p.c.FreeDescs([]sal.Desc{d})
+	}
+}
+
+func portSend(p *port) {
+	for i, n := range p.sizes() {
+		f := p.frame(n, uint32(i))
+		p.send([]sal.Desc{p.alloc(f)})
+		if got := p.recv(); !bytes.Equal(got, f) {
+			p.Fatalf("a frame of %d bytes arrives as\n%x, sent\n%x", n, got, f)
+		}
+	}
+	if n := p.q.TxBurst(p.c, nil); n != 0 {
+		p.Errorf("an empty burst sends %d", n)
+	}
+}
+
+// portOrder moves many frames each way: none lost, none twice, in order.
+func portOrder(p *port) {
+	const total = 2000
+	next := uint32(0)
+	for i := uint32(0); i < total; i++ {
+		if err := p.PortRig.Send(p.frame(64+int(i%900), i)); err != nil {
+			p.Fatal(err)
+		}
+		if i%50 < 49 && i != total-1 {
+			continue
+		}
+		for next <= i {
+			d, ok := p.receive()
+			if !ok {
+				p.Fatalf("frame %d of %d is lost; %+v", next, i, p.Port.Stats())
+			}
+			if id := binary.BigEndian.Uint32(p.Pool.Bytes(d)[14:]); id != next || int(d.Len()) != 64+int(id%900) {
+				p.Fatalf("frame %d came for %d, %d bytes", id, next, d.Len())
+			}
+			p.c.FreeDescs([]sal.Desc{d})
+			next++
+		}
+	}
+	next = 0
+	for i := uint32(0); i < total; {
+		var l []sal.Desc
+		for range 50 {
+			l = append(l, p.alloc(p.frame(64+int(i%900), i)))
+			i++
+		}
+		p.send(l)
+		for next < i {
+			f := p.recv()
+			if f == nil {
+				p.Fatalf("frame %d is lost; %+v", next, p.Port.Stats())
+			}
+			if id := binary.BigEndian.Uint32(f[14:]); id != next {
+				p.Fatalf("frame %d came for %d", id, next)
+			}
+			next++
+		}
+	}
+}
+
+// portNoBuffers: with an empty pool nothing is received and nothing breaks.
+func portNoBuffers(p *port) {
+	hoard := make([]uint32, p.Pool.Size())
+	n := p.c.AllocBurst(hoard)
+	sent := p.PortRig.Send(p.frame(100, 1)) == nil // cannot be where the far end uses the pool too
+	var d [8]sal.Desc
+	for range 20 {
+		if k := p.q.RxBurst(p.c, d[:]); k != 0 {
+			p.Fatalf("%d frames without a buffer", k)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, b := range hoard[:n] {
+		p.c.Free(b)
+	}
+	// The frame may have been lost, under a counter; the next one comes.
+	if err := p.PortRig.Send(p.frame(100, 2)); err != nil {
+		p.Fatal(err)
+	}
+	x, ok := p.receive()
+	if !ok {
+		p.Fatal("with buffers again, nothing is received")
+	}
+	p.c.FreeDescs([]sal.Desc{x})
+	if binary.BigEndian.Uint32(p.Pool.Bytes(x)[14:]) == 1 {
+		if x, ok = p.receive(); !ok {
+			p.Fatal("the second frame is lost")
+		}
+		p.c.FreeDescs([]sal.Desc{x})
+	} else if sent && p.Port.Stats().RxDropped == 0 {
+		p.Error("a frame was lost and not counted")
+	}
+}
+
+// portDown: a port that is down is silent in both directions, and up again it
+// works.
+func portDown(p *port) {
+	if err := p.Port.SetUp(false); err != nil {
+		p.Fatal(err)
+	}
+	if p.Port.Link() {
+		p.Error("link though the port is down")
+	}
+	_ = p.PortRig.Send(p.frame(100, 1)) // may fail: there is no carrier
+	var d [8]sal.Desc
+	for range 20 {
+		if n := p.q.RxBurst(p.c, d[:]); n != 0 {
+			p.Fatalf("%d frames received", n)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	before := p.Port.Stats()
+	p.send([]sal.Desc{p.alloc(p.frame(100, 2)), p.alloc(p.frame(100, 3))})
+	if s := p.Port.Stats(); s.TxDropped+s.TxErrors != before.TxDropped+before.TxErrors+2 {
+		p.Errorf("two frames sent into the dark: %+v, before %+v", s, before)
+	}
+	if f := p.recv(); f != nil {
+		p.Errorf("a port that is down sent %x", f)
+	}
+	if err := p.Port.SetUp(true); err != nil {
+		p.Fatal(err)
+	}
+	p.linkUp()
+	x, ok := sal.Desc(0), false
+	for try := 0; try < 20 && !ok; try++ { // a kernel's side takes a moment to notice
+		if err := p.PortRig.Send(p.frame(100, 4)); err != nil {
+			p.Fatal(err)
+		}
+		x, ok = p.receiveIn(100 * time.Millisecond)
+	}
+	if !ok || binary.BigEndian.Uint32(p.Pool.Bytes(x)[14:]) != 4 {
+		p.Fatal("up again, and the frame does not come, or an old one does")
+	}
+	p.c.FreeDescs([]sal.Desc{x})
+	p.send([]sal.Desc{p.alloc(p.frame(100, 5))})
+	if f := p.recv(); f == nil || binary.BigEndian.Uint32(f[14:]) != 5 {
+		p.Errorf("up again, it sends %x", f)
+	}
+}
+
+// portLink follows the cable.
+func portLink(p *port) {
+	if p.Unplug == nil {
+		p.Skip("the port has no cable to unplug")
+	}
+	p.Unplug()
+	for end := time.Now().Add(5 * time.Second); p.Port.Link(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			p.Fatal("link without a cable")
+		}
+	}
+	var d [8]sal.Desc
+	for range 200 { // no crash, no frames
+		if n := p.q.RxBurst(p.c, d[:]); n > 0 {
+			p.c.FreeDescs(d[:n])
+		}
+	}
+	p.Plug()
+	p.linkUp()
+	for try := 0; ; try++ {
+		p.send([]sal.Desc{p.alloc(p.frame(100, 5))})
+		if p.recv() != nil {
+			break
+		}
+		if try == 10 {
+			p.Fatal("plugged in again, and nothing is sent")
+		}
+	}
+}
+
+// portWake: the descriptor is readable while frames wait, and at rest it is not
+// for long.
+func portWake(p *port) {
+	fd := p.q.Wake()
+	if fd < 0 {
+		p.Skip("the port can only be polled")
+	}
+	readable := func(ms int) bool {
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, ms)
+			if err != unix.EINTR {
+				return n > 0
+			}
+		}
+	}
+	quiet := func() {
+		p.Helper()
+		var d [8]sal.Desc
+		for end := time.Now().Add(5 * time.Second); ; {
+			p.c.FreeDescs(d[:p.q.RxBurst(p.c, d[:])])
+			if !readable(0) && p.q.RxBurst(p.c, d[:0]) == 0 {
+				return
+			}
+			if time.Now().After(end) {
+				p.Fatal("the descriptor stays readable")
+			}
+		}
+	}
+	for i := range 5 {
+		quiet()
+		if err := p.PortRig.Send(p.frame(100, uint32(i))); err != nil {
+			p.Fatal(err)
+		}
+		if !readable(2000) {
+			p.Fatal("a frame waits and the descriptor does not tell")
+		}
+		d, ok := p.receive()
+		if !ok {
+			p.Fatal("readable, but the frame does not come")
+		}
+		p.c.FreeDescs([]sal.Desc{d})
+	}
+}
+
+// portClose: with frames waiting in both directions.
+func portClose(p *port) {
+	for i := range 20 {
+		if err := p.PortRig.Send(p.frame(100, uint32(i))); err != nil {
+			p.Fatal(err)
+		}
+		p.send([]sal.Desc{p.alloc(p.frame(100, uint32(i)))})
+	}
+}
+
+func portAllocations(p *port) {
+	f := p.frame(100, 1)
+	d := make([]sal.Desc, 8)
+	if a := testing.AllocsPerRun(100, func() {
+		for i := range d {
+			b, ok := p.c.Alloc()
+			if !ok {
+				p.Fatal("no buffer left")
+			}
+			d[i] = sal.MakeDesc(b, sal.Headroom, uint16(len(f)))
+			copy(p.Pool.Bytes(d[i]), f)
+		}
+		for l := d; len(l) > 0; {
+			k := p.q.TxBurst(p.c, l)
+			if l = l[k:]; k == 0 { // the far end does not read
+				p.c.FreeDescs(l)
+				break
+			}
+		}
+		p.c.FreeDescs(d[:p.q.RxBurst(p.c, d)])
+	}); a != 0 {
+		p.Errorf("%v allocations in a burst", a)
+	}
+	for range 20 {
+		if err := p.PortRig.Send(f); err != nil {
+			p.Fatal(err)
+		}
+	}
+	time.Sleep(20 * time.Millisecond)
+	if a := testing.AllocsPerRun(30, func() { p.c.FreeDescs(d[:p.q.RxBurst(p.c, d[:1])]) }); a != 0 {
+		p.Errorf("%v allocations in receiving", a)
+	}
+}
+
+// Wire forwards all frames between two ports with the same number of queues, on
+// a goroutine of its own, until stop is called.
+func Wire(pool *sal.Pool, a, b sal.Port) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		c := pool.NewCache()
+		defer c.Close()
+		var d [64]sal.Desc
+		var ways [][2]sal.PortQueue
+		var fds []unix.PollFd
+		for i := range a.Info().Queues {
+			ways = append(ways, [2]sal.PortQueue{a.Queue(i), b.Queue(i)}, [2]sal.PortQueue{b.Queue(i), a.Queue(i)})
+			fds = append(fds, unix.PollFd{Fd: int32(a.Queue(i).Wake()), Events: unix.POLLIN}, unix.PollFd{Fd: int32(b.Queue(i).Wake()), Events: unix.POLLIN})
+		}
+		for {
+			moved := 0
+			for _, w := range ways {
+				n := w[0].RxBurst(c, d[:])
+				moved += n
+				for l := d[:n]; len(l) > 0; {
+					k := w[1].TxBurst(c, l)
+					if l = l[k:]; k == 0 {
+						c.FreeDescs(l)
+						break
+					}
+				}
+			}
+			if moved > 0 {
+				continue
+			}
+			select {
+			case <-quit:
+				return
+			default:
+				_, _ = unix.Poll(fds, 20)
+			}
+		}
+	}()
+	return func() { close(quit); <-done }
+}

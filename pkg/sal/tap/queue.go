@@ -1,0 +1,170 @@
+package tap
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/gso"
+)
+
+const minFrame = 14
+
+// queue is one descriptor of the device.
+type queue struct {
+	p  *port
+	fd int
+
+	spare    uint32 // a buffer to read into, when hasSpare
+	hasSpare bool
+	seg      gso.Segmenter
+	large    []byte // a super-frame
+
+	head [gso.HeaderLen]byte // virtio-net header read
+	zero [gso.HeaderLen]byte // written: nothing left to do
+	riov [3]unix.Iovec
+	wiov [2]unix.Iovec
+}
+
+func newQueue(p *port, fd int) *queue {
+	q := &queue{p: p, fd: fd, large: make([]byte, gso.MaxSuper)}
+	// A frame goes into a buffer; what is longer than a buffer goes on behind
+	// the place in large where the buffer's part is copied to.
+	q.riov[0] = iovec(q.head[:])
+	q.riov[2] = iovec(q.large[sal.MaxFrame:])
+	q.wiov[0] = iovec(q.zero[:])
+	return q
+}
+
+func iovec(b []byte) unix.Iovec {
+	v := unix.Iovec{Base: unsafe.SliceData(b)}
+	v.SetLen(len(b))
+	return v
+}
+
+func (q *queue) close() {
+	if q.hasSpare {
+		q.p.pool.Return([]sal.Desc{sal.MakeDesc(q.spare, 0, 0)})
+		q.hasSpare = false
+	}
+	if q.fd >= 0 {
+		unix.Close(q.fd)
+		q.fd = -1
+	}
+}
+
+// Wake is the device's descriptor.
+func (q *queue) Wake() int { return q.fd }
+
+// Held is 1 while a buffer is kept to read into.
+func (q *queue) Held() int {
+	if q.hasSpare {
+		return 1
+	}
+	return 0
+}
+
+// RxBurst reads frames one by one: into a buffer, and beyond it for those that
+// do not fit, which are super-frames.
+func (q *queue) RxBurst(c *sal.Cache, d []sal.Desc) int {
+	up := q.p.up.Load()
+	if !up {
+		q.seg.End()
+	}
+	n := q.cut(c, d)
+	for n < len(d) && !q.seg.Busy() {
+		if !q.hasSpare {
+			if q.spare, q.hasSpare = c.Alloc(); !q.hasSpare {
+				break
+			}
+		}
+		room := q.p.pool.Bytes(sal.MakeDesc(q.spare, sal.Headroom, sal.MaxFrame))
+		q.riov[1] = iovec(room)
+		got, _, e := unix.Syscall(unix.SYS_READV, uintptr(q.fd), uintptr(unsafe.Pointer(&q.riov)), uintptr(len(q.riov)))
+		if e == unix.EINTR {
+			continue
+		}
+		if e != 0 { // EAGAIN: empty; EBADFD: the device was deleted
+			break
+		}
+		if !up {
+			continue
+		}
+		if f, ok := q.frame(room, int(got)-gso.HeaderLen); ok {
+			d[n] = f
+			n++
+			q.hasSpare = false
+		}
+		n += q.cut(c, d[n:])
+	}
+	return n
+}
+
+// frame judges the frame of n bytes that was read; a super-frame becomes
+// q.seg's.
+func (q *queue) frame(room []byte, n int) (f sal.Desc, ok bool) {
+	if n < minFrame {
+		q.p.rxErrors.Add(1)
+		return 0, false
+	}
+	h := gso.ParseHeader(q.head[:])
+	if h.Super() {
+		copy(q.large, room[:min(n, len(room))])
+		if n > len(q.large) || q.seg.Begin(h, q.large[:n]) != nil {
+			q.p.rxUncut.Add(1)
+		} else if q.seg.Len() > min(q.p.maxLen, sal.MaxFrame) {
+			q.seg.End()
+			q.p.rxUncut.Add(1)
+		}
+		return 0, false
+	}
+	if n > q.p.maxLen || h.Complete(room[:n]) != nil {
+		q.p.rxErrors.Add(1)
+		return 0, false
+	}
+	return sal.MakeDesc(q.spare, sal.Headroom, uint16(n)), true
+}
+
+// cut writes segments of the super-frame at hand to buffers.
+func (q *queue) cut(c *sal.Cache, d []sal.Desc) (n int) {
+	for n < len(d) && q.seg.Busy() {
+		b, ok := c.Alloc()
+		if !ok {
+			break
+		}
+		d[n] = sal.MakeDesc(b, sal.Headroom, uint16(q.seg.Len()))
+		q.seg.Next(q.p.pool.Bytes(d[n]))
+		n++
+	}
+	return n
+}
+
+// TxBurst writes frames one by one. A device whose other side is down refuses
+// them: counted and gone.
+func (q *queue) TxBurst(c *sal.Cache, d []sal.Desc) int {
+	if !q.p.up.Load() {
+		q.p.txDropped.Add(uint64(len(d)))
+		c.FreeDescs(d)
+		return len(d)
+	}
+	for i := 0; i < len(d); {
+		q.wiov[1] = iovec(q.p.pool.Bytes(d[i]))
+		_, _, e := unix.Syscall(unix.SYS_WRITEV, uintptr(q.fd), uintptr(unsafe.Pointer(&q.wiov)), uintptr(len(q.wiov)))
+		switch e {
+		case 0:
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN: // our own send buffer is full
+			c.FreeDescs(d[:i])
+			return i
+		case unix.EIO: // the device is down
+			q.p.txDropped.Add(1)
+		default:
+			q.p.txErrors.Add(1)
+		}
+		i++
+	}
+	c.FreeDescs(d)
+	return len(d)
+}
