@@ -69,8 +69,11 @@ type Session interface {
 	DeleteGroup(Group) error
 
 	// AddSA installs an SA. Anything outside Caps is refused with
-	// ErrNotSupported, never done some other way. The config's key is copied;
-	// the caller may wipe it.
+	// ErrNotSupported, never done some other way; what cannot be at all (the
+	// length of a key, SPI 0) with ErrInvalid. The config's key is copied; the
+	// caller may wipe it. In ModeCrypto the SPI only names the SA for people,
+	// and may repeat: packets name their SA by handle. An engine that finds
+	// inbound SAs by SPI itself refuses one twice in a group with ErrExists.
 	AddSA(Group, *SAConfig) (SA, error)
 	// ModSA changes the peer's or own outer address and port, or the sequence
 	// and replay state, of a live SA.
@@ -89,11 +92,11 @@ type Session interface {
 
 	// Queue opens queue i (0 ≤ i < Caps.Queues) over the buffers of pool.
 	Queue(i int, pool *Pool) (Queue, error)
-	// Events delivers what the engine reports; the channel is buffered, an
-	// overflow is counted in Caps-independent EventStats and drops the oldest
-	// kind-equal event rather than blocking the engine.
+	// Events delivers what the engine reports, until Close closes the channel.
+	// It is buffered and never blocks the engine: what nobody reads in time is
+	// lost, and DeviceInfo.Ready and the SAs' counters tell the rest.
 	Events() <-chan Event
-	// Close releases all SAs and queues.
+	// Close releases all SAs and queues. Keys are wiped.
 	Close() error
 }
 
@@ -112,12 +115,13 @@ const (
 // Status is the outcome of a job.
 type Status uint8
 
-// The outcomes. Each failing one is a drop reason of its own.
+// The outcomes. Each failing one is a drop reason of its own. After StatusNoSA
+// and StatusNoRoom the bytes are unchanged.
 const (
 	StatusOK Status = iota
 	StatusPending
-	StatusBadICV      // integrity check failed; the bytes are wiped or unchanged, never plaintext
-	StatusNoSA        // no such SA (deleted meanwhile)
+	StatusBadICV      // integrity check failed; the text is wiped or unchanged, never plaintext
+	StatusNoSA        // no such SA (deleted meanwhile), or it does not do this operation
 	StatusShort       // packet too short to be what it claims
 	StatusBadPad      // ModeProtocol: padding wrong
 	StatusReplay      // ModeProtocol: sequence number seen
@@ -156,8 +160,8 @@ type Job struct {
 
 // A Queue is one goroutine's way into an engine. It allocates nothing.
 type Queue interface {
-	// Do runs the jobs to completion and sets their Status; the order of
-	// execution within the burst is the engine's. Only engines with Caps.Sync
+	// Do runs the jobs, any number, to completion and sets their Status; the
+	// order of execution within the burst is the engine's. Only engines with Caps.Sync
 	// have it; others fail every job with StatusDevice.
 	Do(jobs []Job)
 	// Submit hands over the first n jobs; buffers belong to the engine until

@@ -138,12 +138,18 @@ func (c *Cache) Free(b uint32) {
 
 // FreeDescs gives the buffers of packets back.
 func (c *Cache) FreeDescs(d []Desc) {
-	for _, x := range d {
+	for len(d) > 0 {
 		if c.n == cacheSize {
 			c.spill(cacheSize / 2)
 		}
-		c.buf[c.n] = x.Buf()
-		c.n++
+		to := c.buf[c.n:]
+		k := min(len(d), len(to))
+		from := d[:k]
+		for i, x := range from {
+			to[i] = x.Buf()
+		}
+		c.n += k
+		d = d[k:]
 	}
 	c.len.Store(int32(c.n))
 }

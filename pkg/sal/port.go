@@ -5,8 +5,8 @@ type PortConfig struct {
 	Name   string // the interface's name in the configuration
 	Device string // kernel device, or what the driver calls its own
 	Queues int
-	MTU    int     // largest IP packet in bytes; frames are up to MTU + 18
-	MAC    [6]byte // zero: the device's own
+	MTU    int     // largest IP packet in bytes, a kernel device is set to it; frames are up to MTU + 18
+	MAC    [6]byte // zero: the device's own, or one that depends on its name alone
 }
 
 // PortInfo describes an open port.
@@ -34,14 +34,16 @@ type Port interface {
 	Info() PortInfo
 	// Queue gives queue i, for the use of one goroutine.
 	Queue(i int) PortQueue
-	// Link tells whether the device can pass packets now.
+	// Link tells whether the device can pass packets now: it is there, both
+	// ends of its cable are up. The answer may be some milliseconds old.
 	Link() bool
-	// SetUp sets the administrative state; a port that is down receives and
-	// sends nothing.
+	// SetUp sets the administrative state, of a kernel device too. A port is
+	// opened down; while down it receives nothing, and what it is given to send
+	// is freed and counted.
 	SetUp(bool) error
 	Stats() PortStats
 	// Close gives up the device; buffers the port holds go back to the pool.
-	// No queue may be in use.
+	// No queue may be in use. A second Close does nothing.
 	Close() error
 }
 
@@ -65,5 +67,8 @@ type PortQueue interface {
 // A Driver opens ports of one kind.
 type Driver interface {
 	Name() string // af-packet, tap, memory, …
+	// Open opens a port, down. A device that somebody has open already gives
+	// ErrBusy, one that is not there ErrNotFound, one of the wrong kind
+	// ErrNotSupported; what of the config is wrong by itself, ErrInvalid.
 	Open(cfg PortConfig, pool *Pool) (Port, error)
 }

@@ -16,6 +16,10 @@
 //	caps.go      what an engine can do
 //	event.go     what an engine reports by itself
 //	registry.go  the drivers a process was built with
+//
+// Drivers live in folders of their own, one for each: memory, afpacket and tap
+// for ports, cpu for crypto. Package saltest is the conformance suite that each
+// of them passes; gso is what port drivers of the kernel share.
 package sal
 
 import "errors"
@@ -37,7 +41,7 @@ var (
 	ErrFull = errors.New("full")
 	// ErrNotFound: no such device, group or SA.
 	ErrNotFound = errors.New("not found")
-	// ErrExists: the name, or the SPI in its group, is taken.
+	// ErrExists: the name is taken, or the SPI where the engine goes by SPI.
 	ErrExists = errors.New("exists already")
 	// ErrGone: the device or port has been lost; only Close is left.
 	ErrGone = errors.New("device is gone")
