@@ -22,18 +22,34 @@ import (
 // in this time counts as gone; its supervisor fills a new one.
 const PublishTimeout = 10 * time.Second
 
+// An Epocher is an Engine that may be another data plane from one moment to the
+// next: Epoch changes with it.
+type Epocher interface{ Epoch() uint64 }
+
 // An Applier is the txn.Applier over an engine and a list of bindings. It is
 // used by the one writer of running.
+//
+// A commit normally sends the engine what differs between two trees. That is
+// right only for an engine that holds the old one, so after a start, when the
+// engine is another one, or when it did not take what it had prepared, the next
+// change is whole instead: all of the new tree is translated, compared with what
+// the engine has, and the difference is sent (reconcile.go).
 type Applier struct {
 	engine   fastpath.Engine
 	bindings []binding.Binding
 	// who tells by schema node ID which bindings (bit = index) care for a
-	// change at that node: those that own it, an ancestor, or something below.
+	// change at that node: those that own or watch it, an ancestor, or something
+	// below.
 	who []uint64
 	log *slog.Logger
 	// Lost is called when a prepared change could not be published because the
-	// engine went away: running is ahead of it until it is filled again.
+	// engine went away: running is ahead of it until it is filled again. It must
+	// not wait for the writer of running, which calls it.
 	Lost func(error)
+
+	synced bool   // the engine of epoch holds running
+	epoch  uint64 // of the engine that was filled
+	serial uint64 // number of the last change that was published
 }
 
 // New makes an Applier. It fails when a binding claims a path that the schema
@@ -44,10 +60,14 @@ func New(s *yang.Schema, e fastpath.Engine, bindings []binding.Binding, log *slo
 		return nil, errors.New("apply: more than 64 bindings")
 	}
 	for i, b := range bindings {
-		for _, p := range b.Owns() {
+		paths := b.Owns()
+		if w, ok := b.(binding.Watcher); ok {
+			paths = append(paths, w.Watches()...)
+		}
+		for _, p := range paths {
 			n := s.Find(p)
 			if n == nil {
-				return nil, fmt.Errorf("apply: binding %s owns %s, which the schema does not have", b.Name(), p)
+				return nil, fmt.Errorf("apply: binding %s claims %s, which the schema does not have", b.Name(), p)
 			}
 			for up := n.Up; up != nil; up = up.Up {
 				a.who[up.ID] |= 1 << i
@@ -70,35 +90,53 @@ type pending struct {
 	a      *Applier
 	commit *binding.Commit
 	ticket fastpath.Ticket
+	serial uint64
+	epoch  uint64
 	none   bool // nothing for the engine to do
 }
 
 // Prepare translates what differs and has the engine compile it. Nothing has
-// changed anywhere when it fails. With an empty old tree it compares with what
-// the engine holds and changes just the difference.
+// changed anywhere when it fails. With an empty old tree, and whenever the engine
+// may not hold the old one, it compares with what the engine holds and changes
+// just the difference.
 func (a *Applier) Prepare(ctx context.Context, old, new *data.Container) (txn.Pending, error) {
-	c := &binding.Commit{Old: old, New: new, Full: len(old.Kids()) == 0, Out: &fastpath.Change{Label: label()}}
+	ctx, stop := context.WithTimeout(ctx, PublishTimeout)
+	defer stop()
+	p := &pending{a: a, serial: a.serial + 1, epoch: a.present()}
+	c := &binding.Commit{Old: old, New: new, Full: len(old.Kids()) == 0 || !a.synced || p.epoch != a.epoch, Out: &fastpath.Change{}}
+	if c.Full {
+		c.Old = data.NewAt(new.S)
+	}
+	p.commit = c
 	if err := a.translate(c); err != nil {
 		return nil, err
 	}
 	if c.Full {
-		if err := a.reconcile(ctx, c.Out); err != nil {
+		label, err := a.reconcile(ctx, c.Out)
+		if err != nil {
 			return nil, err
 		}
+		p.serial = max(p.serial, label+1) // it goes on from where the engine is
 	}
-	p := &pending{a: a, commit: c}
 	if c.Out.Empty() {
-		p.none = true
+		p.none, p.serial = true, p.serial-1
 		return p, nil
 	}
-	ctx, stop := context.WithTimeout(ctx, PublishTimeout)
-	defer stop()
+	c.Out.Label = strconv.FormatUint(p.serial, 10)
 	t, err := a.engine.Prepare(ctx, c.Out)
 	if err != nil {
 		return nil, a.refused(c, err)
 	}
 	p.ticket = t
 	return p, nil
+}
+
+// present gives the engine's epoch, 0 when it is always the same.
+func (a *Applier) present() uint64 {
+	if e, ok := a.engine.(Epocher); ok {
+		return e.Epoch()
+	}
+	return 0
 }
 
 // translate hands every binding the changes it cares for.
@@ -132,7 +170,7 @@ func (a *Applier) translate(c *binding.Commit) error {
 func (a *Applier) refused(c *binding.Commit, err error) error {
 	var r *fastpath.Refusal
 	if !errors.As(err, &r) {
-		return &data.Error{Tag: "operation-failed", Msg: "the data plane did not take the change: " + err.Error()}
+		return failed("nothing was changed, as the data plane did not take the change", err)
 	}
 	for _, b := range a.bindings {
 		if path := b.Locate(c, r); path != "" {
@@ -142,19 +180,30 @@ func (a *Applier) refused(c *binding.Commit, err error) error {
 	return &data.Error{Tag: "operation-failed", AppTag: "data-plane-refused", Msg: r.Error()}
 }
 
+// failed is the error of an engine that gave no answer, or no reason.
+func failed(what string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer within %v", PublishTimeout)
+	}
+	return &data.Error{Tag: "operation-failed", Msg: what + ": " + err.Error()}
+}
+
 // Publish makes the change live. A lost engine is no failure of the commit:
 // running is what is wanted, and the engine is filled from it when it is back.
 func (p *pending) Publish() {
 	defer p.commit.Published()
-	if p.none {
-		return
+	a := p.a
+	if !p.none {
+		ctx, stop := context.WithTimeout(context.Background(), PublishTimeout)
+		defer stop()
+		if err := a.engine.Publish(ctx, p.ticket); err != nil {
+			a.synced = false
+			a.log.Error("the data plane did not publish a commit that it had prepared; it will be filled from running", "err", err)
+			a.Lost(err)
+			return
+		}
 	}
-	ctx, stop := context.WithTimeout(context.Background(), PublishTimeout)
-	defer stop()
-	if err := p.a.engine.Publish(ctx, p.ticket); err != nil {
-		p.a.log.Error("the data plane went away while a commit was published; it will be filled from running", "err", err)
-		p.a.Lost(err)
-	}
+	a.synced, a.epoch, a.serial = true, p.epoch, p.serial
 }
 
 // Abort forgets the change.
@@ -168,5 +217,3 @@ func (p *pending) Abort() {
 		p.a.log.Warn("the data plane did not answer an abort; the change expires there by itself", "err", err)
 	}
 }
-
-func label() string { return strconv.FormatInt(time.Now().UnixNano(), 36) }

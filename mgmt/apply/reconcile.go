@@ -4,25 +4,29 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
 	"vrouter/fastpath"
 	"vrouter/fastpath/feature/neigh"
-	"vrouter/mgmt/data"
 )
 
 // reconcile reduces a change that says everything to what the engine does not
 // have already, and adds the deletion of what it should not have. Objects that
 // are as they should be are not touched: no packet of theirs is lost.
-func (a *Applier) reconcile(ctx context.Context, out *fastpath.Change) error {
+// It gives the number of the change that the engine works by, 0 where it has none.
+func (a *Applier) reconcile(ctx context.Context, out *fastpath.Change) (label uint64, err error) {
+	const mute = "nothing was changed, as the data plane does not answer"
 	caps, err := a.engine.Caps(ctx)
 	if err != nil {
-		return &data.Error{Tag: "operation-failed", Msg: "the data plane does not answer: " + err.Error()}
+		return 0, failed(mute, err)
 	}
 	inv, err := a.engine.Inventory(ctx)
 	if err != nil {
-		return &data.Error{Tag: "operation-failed", Msg: "the data plane does not answer: " + err.Error()}
+		return 0, failed(mute, err)
 	}
+	label, _ = strconv.ParseUint(inv.Label, 10, 64)
 	r := reconciler{key: caps.DigestKey, have: inv.Objects}
 
 	out.Iface.Set = keep(&r, "iface", out.Iface.Set)
@@ -38,21 +42,21 @@ func (a *Applier) reconcile(ctx context.Context, out *fastpath.Change) error {
 	out.IPsec.DeletePolicy = r.surplus("policy")
 	out.IPsec.DeleteSA = r.surplus("sa")
 	for _, k := range r.surplus("neigh") {
-		name, addr, _ := strings.Cut(k, " ")
-		ip, err := netip.ParseAddr(addr)
+		i := strings.LastIndexByte(k, ' ') // the name of an interface may have spaces
+		ip, err := netip.ParseAddr(k[i+1:])
 		if err != nil {
-			return fmt.Errorf("the data plane names a neighbour %q: %w", k, err)
+			return 0, fmt.Errorf("the data plane names a neighbour %q: %w", k, err)
 		}
-		out.Neigh.Delete = append(out.Neigh.Delete, neigh.Key{Iface: name, Addr: ip})
+		out.Neigh.Delete = append(out.Neigh.Delete, neigh.Key{Iface: k[:max(0, i)], Addr: ip})
 	}
 	for _, k := range r.surplus("route") {
 		p, err := netip.ParsePrefix(k)
 		if err != nil {
-			return fmt.Errorf("the data plane names a route %q: %w", k, err)
+			return 0, fmt.Errorf("the data plane names a route %q: %w", k, err)
 		}
 		out.Route.Delete = append(out.Route.Delete, p)
 	}
-	return nil
+	return label, nil
 }
 
 type reconciler struct {
@@ -81,6 +85,7 @@ func (r *reconciler) surplus(feature string) (keys []string) {
 			keys = append(keys, k)
 		}
 	}
+	slices.Sort(keys)
 	return keys
 }
 

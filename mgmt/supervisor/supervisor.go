@@ -2,10 +2,12 @@
 // finds one that runs already (the management plane may have restarted, the
 // data plane went on forwarding), starts one where there is none, and starts
 // another when it dies. Towards the rest it is a fastpath.Engine that is
-// sometimes down.
+// sometimes down (engine.go).
 //
 // It never stops a data plane that works: ending vrouterd leaves packets
-// flowing. Stop ends both, for those who want that.
+// flowing. One that holds the socket, or was started, and does not answer is
+// ended after a while and replaced; Stop ends one that works, for those who want
+// that.
 package supervisor
 
 import (
@@ -13,9 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -35,220 +34,269 @@ type Conn interface {
 
 // Options of New.
 type Options struct {
-	// Dial connects to the data plane's socket.
+	// Dial connects to the data plane's socket. It fails with
+	// syscall.ECONNREFUSED or ENOENT when nobody is there.
 	Dial func(ctx context.Context) (Conn, error)
 	// Command starts a data plane; empty: never start one, only wait for it.
 	Command []string
 	// LogFile takes the data plane's standard error. A file, no pipe: the
 	// process outlives its parent.
 	LogFile string
-	// Up is called each time a data plane has been found or started, before
-	// the next attempt to find out that it died. It fills the data plane; on
-	// error it is called again after a pause.
+	// Holder tells the process that holds the socket, 0 for none or unknown.
+	// May be nil; then one that does not answer and was not started here is
+	// waited for.
+	Holder func() int
+	// Up is called each time a data plane has been found or started, and when
+	// Refill asks for it. It fills the data plane; on error it is called again
+	// after a pause. Its context ends with the connection.
 	Up  func(ctx context.Context) error
 	Log *slog.Logger
+
+	// Answer is how long a process that was started, or that holds the socket,
+	// may take to answer before it is killed; 0 is 10 s.
+	Answer time.Duration
+	// RetryMost is the longest pause between attempts to start a process that
+	// dies at once, and between attempts to fill one; 0 is 10 s.
+	RetryMost time.Duration
 }
 
 // A Supervisor is made by New and works while Run runs.
 type Supervisor struct {
-	o    Options
-	mu   sync.RWMutex
-	conn Conn
-	runs int // connections so far
-	// started is the pid of the process this supervisor started, 0 none.
-	started int
+	o      Options
+	refill chan struct{}
+
+	mu       sync.RWMutex
+	conn     Conn
+	epoch    uint64 // counts connections
+	restarts int    // processes started after the first connection
+	why      error  // why there is no connection, as far as is known
 }
 
 // New makes a Supervisor.
-func New(o Options) *Supervisor { return &Supervisor{o: o} }
+func New(o Options) *Supervisor {
+	if o.Answer == 0 {
+		o.Answer = 10 * time.Second
+	}
+	if o.RetryMost == 0 {
+		o.RetryMost = 10 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Supervisor{o: o, refill: make(chan struct{}, 1)}
+}
 
-// retryPause is how long to wait between attempts to start or fill a data
-// plane. The first attempt follows a death at once.
-const retryPause = 200 * time.Millisecond
+// The pauses of Run: between looks at a process that is about to listen, and
+// the first of those that grow. A death is followed by a start at once.
+const (
+	look       = 10 * time.Millisecond
+	retryFirst = 200 * time.Millisecond
+	dialLimit  = 2 * time.Second
+	// settled is how long a process must live for its death to be followed by
+	// a start without a pause.
+	settled = 5 * time.Second
+)
 
 // Run keeps the data plane up until ctx ends. The data plane is left running.
 func (s *Supervisor) Run(ctx context.Context) {
-	var child chan struct{} // closed when the process we started has ended
+	var p *process // that we started, until it has ended
+	var mute time.Time
+	var retry backoff
+	retry.most = s.o.RetryMost
 	for ctx.Err() == nil {
-		conn, err := s.o.Dial(ctx)
-		if err != nil {
-			if child == nil && len(s.o.Command) > 0 {
-				if child, err = s.start(); err != nil {
-					s.o.Log.Error("starting the data plane", "err", err)
-				}
-			}
-			select {
-			case <-child: // nil while there is none: waits for the pause
-				s.o.Log.Error("the data plane ended before it answered; see its log", "log", s.o.LogFile)
-				child = nil
-				pause(ctx, retryPause)
-			case <-ctx.Done():
-			case <-time.After(10 * time.Millisecond):
-			}
+		conn, err := s.dial(ctx)
+		if err == nil {
+			mute = time.Time{}
+			s.use(ctx, conn)
 			continue
 		}
-		s.up(conn)
-		s.fill(ctx, conn)
-		select {
-		case <-conn.Done():
-			s.o.Log.Error("the data plane is gone; starting another")
-		case <-ctx.Done():
-		}
-		s.up(nil)
-		conn.Close()
-		if child != nil {
-			select {
-			case <-child:
-				child = nil
-			default: // the connection ended, the process did not: dial again
+		s.note(err)
+		switch {
+		case p != nil && p.ended():
+			p = s.died(ctx, p, &retry)
+		case p != nil && time.Since(p.started) > s.o.Answer:
+			s.o.Log.Error("the data plane was started and does not answer: it is killed", "pid", p.pid(), "after", s.o.Answer, "err", err)
+			p.kill()
+		case p != nil:
+			p.wait(ctx, look)
+		case !absent(err): // somebody holds the socket
+			if mute.IsZero() {
+				mute = time.Now()
 			}
+			if time.Since(mute) > s.o.Answer {
+				s.evict(err)
+				mute = time.Now()
+			}
+			pause(ctx, 10*look)
+		case len(s.o.Command) == 0:
+			pause(ctx, retryFirst)
+		default:
+			mute = time.Time{}
+			if p, err = start(s.o.Command, s.o.LogFile); err != nil {
+				s.note(err)
+				s.o.Log.Error("the data plane cannot be started", "err", err)
+				pause(ctx, retry.next())
+				continue
+			}
+			s.started(p)
 		}
 	}
 }
 
-// fill calls Up until it is content or the data plane is gone again.
-func (s *Supervisor) fill(ctx context.Context, conn Conn) {
-	for ctx.Err() == nil {
-		err := s.o.Up(ctx)
-		if err == nil {
-			return
-		}
-		s.o.Log.Error("filling the data plane from running", "err", err)
-		select {
-		case <-conn.Done():
-			return
-		case <-ctx.Done():
-		case <-time.After(5 * retryPause):
-		}
+func (s *Supervisor) dial(ctx context.Context) (Conn, error) {
+	ctx, stop := context.WithTimeout(ctx, dialLimit)
+	defer stop()
+	return s.o.Dial(ctx)
+}
+
+// absent tells that nobody listens.
+func absent(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
+}
+
+// died looks back at a process that has ended. One that lived is followed by
+// another at once, one that did not after a pause.
+func (s *Supervisor) died(ctx context.Context, p *process, retry *backoff) *process {
+	lived := time.Since(p.started)
+	s.o.Log.Error("the data plane has ended", "pid", p.pid(), "how", p.how, "after", lived.Round(time.Millisecond), "log", s.o.LogFile)
+	if lived >= settled {
+		retry.reset()
+		return nil
+	}
+	pause(ctx, retry.next())
+	return nil
+}
+
+// evict ends a process that holds the socket and does not answer.
+func (s *Supervisor) evict(why error) {
+	pid := 0
+	if s.o.Holder != nil {
+		pid = s.o.Holder()
+	}
+	if pid <= 0 {
+		s.o.Log.Error("somebody holds the data plane's socket and does not answer", "err", why)
+		return
+	}
+	s.o.Log.Error("a data plane that does not answer is killed", "pid", pid, "after", s.o.Answer, "err", why)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		s.o.Log.Error("it cannot be killed", "pid", pid, "err", err)
 	}
 }
 
-// start runs the command in a session of its own, so that no signal meant for
-// this process reaches it.
-func (s *Supervisor) start() (chan struct{}, error) {
-	if err := os.MkdirAll(filepath.Dir(s.o.LogFile), 0o755); err != nil {
-		return nil, err
-	}
-	log, err := os.OpenFile(s.o.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	c := exec.Command(s.o.Command[0], s.o.Command[1:]...)
-	c.Stderr, c.Stdout = log, log
-	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := c.Start(); err != nil {
-		return nil, fmt.Errorf("starting the data plane: %w", err)
-	}
-	s.mu.Lock()
-	s.started = c.Process.Pid
-	s.mu.Unlock()
-	s.o.Log.Info("data plane started", "pid", c.Process.Pid)
-	done := make(chan struct{})
-	go func() {
-		err := c.Wait()
-		s.o.Log.Warn("data plane ended", "pid", c.Process.Pid, "err", err)
-		close(done)
-	}()
-	return done, nil
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
-
-func (s *Supervisor) up(c Conn) {
+func (s *Supervisor) started(p *process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn = c
-	if c != nil {
-		s.runs++
+	if s.epoch > 0 {
+		s.restarts++
+	}
+	s.o.Log.Info("data plane started", "pid", p.pid())
+}
+
+// use serves one connection until it or ctx ends.
+func (s *Supervisor) use(ctx context.Context, conn Conn) {
+	select { // of an earlier connection; this one is filled anyhow
+	case <-s.refill:
+	default:
+	}
+	s.set(conn)
+	s.keepFilled(ctx, conn)
+	select {
+	case <-conn.Done():
+		s.note(errors.New("it went away"))
+		s.o.Log.Error("the data plane is gone")
+	default:
+	}
+	s.set(nil)
+	conn.Close()
+}
+
+// keepFilled calls Up until it is content, and again when Refill was called.
+func (s *Supervisor) keepFilled(ctx context.Context, conn Conn) {
+	up, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-conn.Done():
+			stop()
+		case <-up.Done():
+		}
+	}()
+	retry := backoff{most: s.o.RetryMost}
+	for {
+		var again <-chan time.Time
+		if err := s.o.Up(up); err == nil {
+			retry.reset()
+		} else if up.Err() == nil {
+			d := retry.next()
+			s.o.Log.Error("the data plane could not be filled from running; it will be tried again", "in", d, "err", err)
+			t := time.NewTimer(d)
+			defer t.Stop()
+			again = t.C
+		}
+		select {
+		case <-up.Done():
+			return
+		case <-s.refill:
+		case <-again:
+		}
 	}
 }
 
-// Restarts counts how often the data plane came back after the first time.
+// Refill has Up called once more: the data plane may not hold what it should.
+// It does not wait, and many calls at once are one.
+func (s *Supervisor) Refill() {
+	select {
+	case s.refill <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Supervisor) set(c Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn = c; c != nil {
+		s.epoch++
+		s.why = nil
+	}
+}
+
+func (s *Supervisor) note(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.why = why
+}
+
+// Restarts counts how often a data plane had to be started after the first one.
 func (s *Supervisor) Restarts() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return max(0, s.runs-1)
+	return s.restarts
 }
 
-func (s *Supervisor) engine() (fastpath.Engine, error) {
+// Epoch counts connections: while it stays the same, so does the data plane.
+func (s *Supervisor) Epoch() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.conn == nil {
-		return nil, ErrDown
-	}
-	return s.conn, nil
+	return s.epoch
 }
 
-// Caps implements fastpath.Engine, as do all below; each fails with ErrDown
-// while there is no data plane.
-func (s *Supervisor) Caps(ctx context.Context) (*fastpath.Caps, error) {
-	e, err := s.engine()
-	if err != nil {
-		return nil, err
-	}
-	return e.Caps(ctx)
-}
-
-func (s *Supervisor) Inventory(ctx context.Context) (*fastpath.Inventory, error) {
-	e, err := s.engine()
-	if err != nil {
-		return nil, err
-	}
-	return e.Inventory(ctx)
-}
-
-func (s *Supervisor) Prepare(ctx context.Context, c *fastpath.Change) (fastpath.Ticket, error) {
-	e, err := s.engine()
-	if err != nil {
-		return 0, err
-	}
-	return e.Prepare(ctx, c)
-}
-
-func (s *Supervisor) Publish(ctx context.Context, t fastpath.Ticket) error {
-	e, err := s.engine()
-	if err != nil {
-		return err
-	}
-	return e.Publish(ctx, t)
-}
-
-func (s *Supervisor) Abort(ctx context.Context, t fastpath.Ticket) error {
-	e, err := s.engine()
-	if err != nil {
-		return err
-	}
-	return e.Abort(ctx, t)
-}
-
-func (s *Supervisor) State(ctx context.Context, q *fastpath.Query) (*fastpath.State, error) {
-	e, err := s.engine()
-	if err != nil {
-		return nil, err
-	}
-	return e.State(ctx, q)
-}
-
-// Close is there for the interface; Run owns the connection.
-func (s *Supervisor) Close() error { return nil }
-
-// Stop ends the data plane process that answers now, politely, and waits until
-// the connection is gone or ctx ends. Run must have ended.
+// Stop ends the data plane that answers now, politely, and when ctx ends
+// before it has, by force. Run must have ended.
 func (s *Supervisor) Stop(ctx context.Context) error {
-	conn, err := s.o.Dial(ctx)
-	if err != nil {
+	conn, err := s.dial(ctx)
+	if absent(err) {
 		return nil // nothing to stop
+	}
+	if err != nil {
+		return err
 	}
 	defer conn.Close()
 	caps, err := conn.Caps(ctx)
 	if err != nil {
 		return err
+	}
+	if caps.PID <= 0 {
+		return errors.New("the data plane does not tell its process number")
 	}
 	if err := syscall.Kill(caps.PID, syscall.SIGTERM); err != nil {
 		return fmt.Errorf("ending data plane %d: %w", caps.PID, err)
@@ -257,6 +305,25 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 	case <-conn.Done():
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return errors.Join(fmt.Errorf("data plane %d did not end by itself and was killed", caps.PID), syscall.Kill(caps.PID, syscall.SIGKILL))
+	}
+}
+
+// backoff gives pauses that grow.
+type backoff struct{ last, most time.Duration }
+
+func (b *backoff) next() time.Duration {
+	b.last = min(max(2*b.last, retryFirst), b.most)
+	return b.last
+}
+
+func (b *backoff) reset() { b.last = 0 }
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }
