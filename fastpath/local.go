@@ -304,6 +304,9 @@ func (e *Local) Publish(_ context.Context, id Ticket) error {
 	}
 	e.keep(t)
 	moved := b.Snap.Ifaces != e.env.Snap.Load().Ifaces
+	// What the parts retire is still in the old snapshot and in current flows:
+	// nothing of it may go before these two have changed.
+	e.env.Grace.Hold()
 	for _, p := range t.parts {
 		p.Publish()
 	}
@@ -312,6 +315,7 @@ func (e *Local) Publish(_ context.Context, id Ticket) error {
 	if b.Flush() {
 		e.env.BumpFlows()
 	}
+	e.env.Grace.Release()
 	if moved || c.Global != nil {
 		e.kickAll()
 	}

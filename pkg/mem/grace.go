@@ -28,6 +28,10 @@ type Grace struct {
 	mu      sync.Mutex
 	workers []*Worker
 	pending []retired // in order of tag
+
+	// held: only the first before things of pending may be freed.
+	held   bool
+	before int
 }
 
 // Reclaimer is a structure that takes back a handle when nobody can see what
@@ -152,8 +156,11 @@ func (g *Grace) Poll() int {
 		}
 	}
 	n := 0
-	for n < len(g.pending) && g.pending[n].tag <= e {
+	for n < len(g.pending) && g.pending[n].tag <= e && !(g.held && n == g.before) {
 		n++
+	}
+	if g.held {
+		g.before -= n
 	}
 	if n == 0 {
 		g.mu.Unlock()
@@ -171,6 +178,28 @@ func (g *Grace) Poll() int {
 	}
 	clear(free) // the array lives on behind pending
 	return n
+}
+
+// Hold keeps what is retired from now on until Release, whatever the workers
+// do. It is for a change in several steps whose last one makes the old things
+// unreachable: a worker that passes between two steps can still find them.
+// What was retired before is freed as ever. Holds do not nest.
+func (g *Grace) Hold() {
+	g.mu.Lock()
+	g.held, g.before = true, len(g.pending)
+	g.mu.Unlock()
+}
+
+// Release ends Hold: from here on the workers must pass once more before what
+// was held is freed.
+func (g *Grace) Release() {
+	g.mu.Lock()
+	tag := g.epoch.Load() + 1
+	for i := g.before; i < len(g.pending); i++ {
+		g.pending[i].tag = tag
+	}
+	g.held = false
+	g.mu.Unlock()
 }
 
 // Synchronize waits until everything retired before the call has been freed,
