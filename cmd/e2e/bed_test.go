@@ -181,8 +181,10 @@ func (b *bed) logs() {
 				b.t.Logf("%s %s:\n%s", v.Name, filepath.Base(f), tail(string(text), 4000))
 			}
 		}
-		if out, err := v.Ctl("show", "drops"); err == nil {
-			b.t.Logf("%s drops:\n%s", v.Name, out)
+		for _, what := range []string{"drops", "interfaces"} {
+			if out, err := v.Ctl("show", what); err == nil {
+				b.t.Logf("%s %s:\n%s", v.Name, what, out)
+			}
 		}
 	}
 }
@@ -192,6 +194,21 @@ func tail(s string, n int) string {
 		return "…" + s[len(s)-n:]
 	}
 	return s
+}
+
+// lostBy tells what the kernels of the hosts lost: not the vRouter's fault, but
+// the first suspect on a machine that is short of time.
+func (b *bed) lostBy() string {
+	var out strings.Builder
+	for name, n := range map[string]*lab.NS{"host-a": b.HostA, "host-b": b.HostB} {
+		s, _ := n.Run("cat", "/proc/net/snmp")
+		for _, l := range strings.Split(s, "\n") {
+			if strings.HasPrefix(l, "Udp:") {
+				fmt.Fprintf(&out, "%s %s\n", name, l)
+			}
+		}
+	}
+	return out.String()
 }
 
 // fastpath reads "show fastpath" as a map.

@@ -139,6 +139,7 @@ func TestStreamOutlivesCommitsAndVrouterd(t *testing.T) {
 	if lost != 0 || dup != 0 || sent < int(soak.Seconds())*15000 {
 		t.Errorf("beside %d commits: %d packets sent, %d lost, %d twice; drops at A before %v and after %v, at B %v",
 			commits, sent, lost, dup, before, b.drops(b.A), b.drops(b.B))
+		t.Log(b.lostBy())
 	}
 
 	s = b.stream(20000, 200)
