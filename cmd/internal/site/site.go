@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -111,7 +112,7 @@ func (v *VRouter) Ready(limit time.Duration) error {
 		}
 		out, err := v.Ctl("show", "fastpath")
 		last = out
-		return err == nil && len(out) > 0 && out != "the data plane is not running\n"
+		return err == nil && strings.Contains(out, "process id")
 	})
 	select {
 	case <-v.Proc.Done():
