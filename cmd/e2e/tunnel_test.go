@@ -247,7 +247,8 @@ func TestNeverInTheClear(t *testing.T) {
 	}, false)
 	step("rolled back", func() { b.ctl(b.A, "rollback") }, true)
 	step("policy to discard", func() {
-		b.edit(b.A, `<ipsec-ikeless xmlns="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless"><spd><spd-entry><name>b-v4-out</name><ipsec-policy-config><processing-info><action>discard</action></processing-info></ipsec-policy-config></spd-entry></spd></ipsec-ikeless>`)
+		b.edit(b.A, `<ipsec-ikeless xmlns="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless"><spd><spd-entry><name>b-v4-out</name><ipsec-policy-config><processing-info><action>discard</action></processing-info></ipsec-policy-config></spd-entry></spd>
+<sad><sad-entry><name>b-v4-out</name><direction xmlns="urn:vrouter:yang:vrouter-sal">outbound</direction></sad-entry></sad></ipsec-ikeless>`)
 	}, false)
 	step("policy to protect", whole, true)
 	step("inbound policy of the peer gone from B's SAD", func() {
