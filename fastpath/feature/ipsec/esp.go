@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"unsafe"
 
+	"vrouter/fastpath/drop"
 	"vrouter/pkg/mem"
 )
 
@@ -25,13 +26,14 @@ const (
 	protoESP  = 50
 )
 
-// hdrOf is the address of a record's outer header.
-func hdrOf(r *record) unsafe.Pointer { return unsafe.Pointer(&r.hdr) }
-
-// innerMTU is the largest inner packet whose ESP packet fits into mtu.
+// innerMTU is the largest inner packet whose ESP packet fits into mtu, 0 when
+// none does.
 func innerMTU(mtu, outerHeader uint32) uint32 {
-	room := mtu - outerHeader - espPrefix - espICV
-	return room&^3 - espTrailer
+	head := outerHeader + espPrefix + espICV
+	if mtu < head+4 {
+		return 0
+	}
+	return (mtu-head)&^3 - espTrailer
 }
 
 // encap puts trailer, ESP header, IV and outer header around the inner packet
@@ -62,8 +64,8 @@ func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer 
 	mem.Store32(esp, 4, uint32(be>>32))
 	mem.Store64(esp, 8, be)
 
-	h := unsafe.Pointer(&r.hdr)
 	if r.flags&recV6 != 0 {
+		h := unsafe.Pointer(&r.hdr6)
 		o := unsafe.Add(esp, -40)
 		total = 40 + espPrefix + text + espICV
 		payload := bits.ReverseBytes16(uint16(total - 40))
@@ -75,6 +77,7 @@ func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer 
 		mem.Store64(o, 32, mem.Load64(h, 32))
 		return o, total, text
 	}
+	h := unsafe.Pointer(&r.hdr4)
 	o := unsafe.Add(esp, -20)
 	total = 20 + espPrefix + text + espICV
 	// Words as they lie in memory: the sum does not care about byte order.
@@ -89,65 +92,62 @@ func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer 
 	return o, total, text
 }
 
-// Outcomes of decap.
-const (
-	decapOK = iota
-	decapShort
-	decapBadPad
-	decapBadNext
-	decapDummy
-	decapECN
-)
-
 // decap finds the inner packet in a text of n decrypted bytes (from behind the
 // IV to the next header byte), checks the trailer (RFC 4303 sections 2.4 and
 // 3.4.4.1: padding 1, 2, 3, … as we and everyone build it) and carries the
 // outer ECN mark inwards (RFC 6040 section 4.2). It gives the inner packet's
-// length; bytes behind it are traffic-flow padding (section 2.7).
-func decap(text unsafe.Pointer, n uint32, outerTOS uint8) (length uint32, v6 bool, res int) {
+// length, or why the packet must die; bytes behind the inner packet are
+// traffic-flow padding (section 2.7).
+func decap(text unsafe.Pointer, n uint32, outerTOS uint8) (length uint32, why drop.Reason) {
 	if n < espTrailer {
-		return 0, false, decapShort
+		return 0, drop.ESPShort
 	}
 	pad := uint32(mem.Load8(text, uintptr(n-2)))
 	next := mem.Load8(text, uintptr(n-1))
 	if pad+espTrailer > n {
-		return 0, false, decapBadPad
+		return 0, drop.ESPBadPad
 	}
 	end := n - espTrailer - pad
 	for i := uint32(0); i < pad; i++ {
 		if mem.Load8(text, uintptr(end+i)) != uint8(i+1) {
-			return 0, false, decapBadPad
+			return 0, drop.ESPBadPad
 		}
 	}
 	switch next {
 	case nextIPv4:
-		if end < 20 || mem.Load8(text, 0)>>4 != 4 {
-			return 0, false, decapShort
+		if end < 20 {
+			return 0, drop.ESPShort
+		}
+		if mem.Load8(text, 0)>>4 != 4 {
+			return 0, drop.ESPBadNext
 		}
 		length = uint32(bits.ReverseBytes16(mem.Load16(text, 2)))
 		if length < 20 || length > end {
-			return 0, false, decapShort
+			return 0, drop.ESPShort
 		}
 		if outerTOS&3 != 0 && !ecnIn4(text, outerTOS&3) {
-			return 0, false, decapECN
+			return 0, drop.ESPBadECN
 		}
-		return length, false, decapOK
+		return length, drop.None
 	case nextIPv6:
-		if end < 40 || mem.Load8(text, 0)>>4 != 6 {
-			return 0, true, decapShort
+		if end < 40 {
+			return 0, drop.ESPShort
+		}
+		if mem.Load8(text, 0)>>4 != 6 {
+			return 0, drop.ESPBadNext
 		}
 		length = 40 + uint32(bits.ReverseBytes16(mem.Load16(text, 4)))
 		if length > end {
-			return 0, true, decapShort
+			return 0, drop.ESPShort
 		}
 		if outerTOS&3 != 0 && !ecnIn6(text, outerTOS&3) {
-			return 0, true, decapECN
+			return 0, drop.ESPBadECN
 		}
-		return length, true, decapOK
+		return length, drop.None
 	case nextDummy:
-		return 0, false, decapDummy
+		return 0, drop.ESPDummy
 	}
-	return 0, false, decapBadNext
+	return 0, drop.ESPBadNext
 }
 
 // ecnNew is the inner ECN field after decapsulation (RFC 6040 figure 4), 4 for

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"vrouter/fastpath/drop"
 	"vrouter/pkg/sal"
 )
 
@@ -84,12 +85,12 @@ func TestEncapDecap(t *testing.T) {
 				if int(total) != hl+espPrefix+int(text)+espICV || text%4 != 0 {
 					t.Fatalf("lengths: total %d text %d", total, text)
 				}
-				if m := innerMTU(total, r.hdrLen); int(m) < n || int(m) > n+3 {
+				if m := innerMTU(total, uint32(r.hdrLen)); int(m) < n || int(m) > n+3 {
 					t.Fatalf("inner MTU of a path of %d is %d, a packet of %d fits", total, m, n)
 				}
-				got, v6, res := decap(unsafe.Pointer(&buf[128]), text, 0)
-				if res != decapOK || int(got) != n || v6 != in6 || !bytes.Equal(buf[128:128+n], want) {
-					t.Fatalf("decap of %d: %d %v %d", n, got, v6, res)
+				got, why := decap(unsafe.Pointer(&buf[128]), text, 0)
+				if why != drop.None || int(got) != n || !bytes.Equal(buf[128:128+n], want) {
+					t.Fatalf("decap of %d: %d %v", n, got, why)
 				}
 			}
 		}
@@ -104,22 +105,25 @@ func TestDecapRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		edit func(b []byte) []byte
-		want int
+		want drop.Reason
 	}{
-		{"good", func(b []byte) []byte { return b }, decapOK},
-		{"empty", func(b []byte) []byte { return b[:1] }, decapShort},
-		{"pad longer than the text", func(b []byte) []byte { b[32] = 250; return b }, decapBadPad},
-		{"wrong pad bytes", func(b []byte) []byte { b[30] = 7; return b }, decapBadPad},
-		{"next header TCP", func(b []byte) []byte { b[33] = 6; return b }, decapBadNext},
-		{"dummy", func(b []byte) []byte { b[33] = nextDummy; return b }, decapDummy},
-		{"IPv6 said, IPv4 inside", func(b []byte) []byte { b[33] = nextIPv6; return b }, decapShort},
-		{"inner length beyond the text", func(b []byte) []byte { b[3] = 31; return b }, decapShort},
-		{"inner length below a header", func(b []byte) []byte { b[3] = 19; return b }, decapShort},
-		{"traffic-flow padding", func(b []byte) []byte { b[3] = 25; return b }, decapOK},
+		{"good", func(b []byte) []byte { return b }, drop.None},
+		{"empty", func(b []byte) []byte { return b[:1] }, drop.ESPShort},
+		{"pad longer than the text", func(b []byte) []byte { b[32] = 250; return b }, drop.ESPBadPad},
+		{"wrong pad bytes", func(b []byte) []byte { b[30] = 7; return b }, drop.ESPBadPad},
+		{"next header TCP", func(b []byte) []byte { b[33] = 6; return b }, drop.ESPBadNext},
+		{"dummy", func(b []byte) []byte { b[33] = nextDummy; return b }, drop.ESPDummy},
+		{"IPv6 said, IPv4 inside", func(b []byte) []byte {
+			b[33] = nextIPv6
+			return append(make([]byte, 0), append(b[:30:30], append(make([]byte, 12), 1, 2, 2, nextIPv6)...)...)
+		}, drop.ESPBadNext},
+		{"inner length beyond the text", func(b []byte) []byte { b[3] = 31; return b }, drop.ESPShort},
+		{"inner length below a header", func(b []byte) []byte { b[3] = 19; return b }, drop.ESPShort},
+		{"traffic-flow padding", func(b []byte) []byte { b[3] = 25; return b }, drop.None},
 	} {
 		b := c.edit(good())
-		if _, _, res := decap(unsafe.Pointer(&b[0]), uint32(len(b)), 0); res != c.want {
-			t.Errorf("%s: %d, want %d", c.name, res, c.want)
+		if _, why := decap(unsafe.Pointer(&b[0]), uint32(len(b)), 0); why != c.want {
+			t.Errorf("%s: %v, want %v", c.name, why, c.want)
 		}
 	}
 }
@@ -140,11 +144,11 @@ func TestECN(t *testing.T) {
 				if v6 {
 					b[len(b)-1] = nextIPv6
 				}
-				_, _, res := decap(unsafe.Pointer(&b[0]), uint32(len(b)), uint8(0x44|out))
+				_, why := decap(unsafe.Pointer(&b[0]), uint32(len(b)), uint8(0x44|out))
 				name := fmt.Sprintf("inner %d outer %d v6 %v", in, out, v6)
 				if want[in][out] == gone {
-					if res != decapECN {
-						t.Errorf("%s: %d, want a drop", name, res)
+					if why != drop.ESPBadECN {
+						t.Errorf("%s: %v, want a drop", name, why)
 					}
 					continue
 				}
@@ -154,8 +158,8 @@ func TestECN(t *testing.T) {
 				} else if sumOf(b[:20]) != 0xffff {
 					t.Errorf("%s: checksum", name)
 				}
-				if res != decapOK || int(tos) != 0xb8|want[in][out] {
-					t.Errorf("%s: %d, TOS %#x", name, res, tos)
+				if why != drop.None || int(tos) != 0xb8|want[in][out] {
+					t.Errorf("%s: %v, TOS %#x", name, why, tos)
 				}
 			}
 		}

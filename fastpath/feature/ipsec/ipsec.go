@@ -4,16 +4,33 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 
-	"vrouter/fastpath/cryptoq"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/burst"
 	"vrouter/pkg/mem"
-	"vrouter/pkg/replay"
 	"vrouter/pkg/sal"
 )
+
+// The files, in the order of a packet and then of a commit:
+//
+//	walk.go      policy: what new flows do
+//	seal.go      outbound: sequence number, ESP and outer header, engine, out
+//	open.go      inbound: replay check, engine, window, trailer, round again
+//	esp.go       the bytes of ESP
+//	spd.go, selector.go, spi.go   what policy looks up
+//	sad.go       SAs as workers see them
+//	live.go, slots.go   what packets change about SAs, and outlives the process
+//	prepare.go, publish.go   commits
+//	engine.go    crypto engines: which SA goes to which, and what leaves them
+//	state.go     counters
+//
+// Not done: transport mode and AH; NAT traversal; lifetimes; IPv6 outer packets
+// are never fragmented, so that inner IPv6 packets of 1280 bytes do not fit
+// through links below 1350 (RFC 2473 section 7.1 b would have that); ICMP
+// "too big" about outer packets is not heard (RFC 4301 section 8.2.1), so the
+// path between tunnel ends should take what the first link does; an outer packet
+// is not looked up in the SPD again, so tunnels in tunnels need two vRouters.
 
 // Options of New.
 type Options struct {
@@ -26,17 +43,20 @@ type Options struct {
 type Feature struct {
 	env     *pipeline.Env
 	sad     *sad
-	slots   *mem.Slots
+	handles *mem.Slots // of records
 	engines []*engine
 	workers []*worker
 
-	spd      atomic.Pointer[spd]
-	sels     atomic.Pointer[[]*compiled] // by record handle
+	// What workers read of it beside the SAD.
+	spd  atomic.Pointer[spd]
+	sels []*compiled // by record handle; written before workers know the handle
+
+	// The writer's books.
 	sas      map[string]*sa
 	bySlot   map[uint32]*sa
 	inSPI    map[uint32]*sa // inbound, by SPI
 	chains   map[reqKey][]*sa
-	policies map[string]*entry
+	policies map[string]*policy
 	byReq    map[uint64]map[*policy]bool // outbound Protect entries
 }
 
@@ -45,88 +65,51 @@ type reqKey struct {
 	dir   sal.Direction
 }
 
-// entry is an installed policy with its counter.
-type entry struct {
-	p *policy
-}
-
-// engine is an opened crypto engine.
-type engine struct {
-	index   uint32
-	dev     sal.Device
-	session sal.Session
-	caps    sal.Caps
-}
+// largestMaxSAs keeps handles within pipeline.MaxSA.
+const largestMaxSAs = 1 << 20
 
 // New opens the SA state and every crypto engine of the registry.
 func New(env *pipeline.Env, o Options) (*Feature, error) {
 	if o.MaxSAs == 0 {
 		o.MaxSAs = defaultSAs
 	}
+	if o.MaxSAs > largestMaxSAs {
+		return nil, fmt.Errorf("%d SAs: at most %d", o.MaxSAs, largestMaxSAs)
+	}
 	f := &Feature{env: env, sas: map[string]*sa{}, bySlot: map[uint32]*sa{}, inSPI: map[uint32]*sa{},
-		chains: map[reqKey][]*sa{}, policies: map[string]*entry{}, byReq: map[uint64]map[*policy]bool{}}
+		chains: map[reqKey][]*sa{}, policies: map[string]*policy{}, byReq: map[uint64]map[*policy]bool{}}
 	f.spd.Store(&spd{seed: burst.NewSeed()[0]})
 	path := ""
 	if env.StateDir != "" {
 		path = filepath.Join(env.StateDir, "sa-state")
 	}
 	d := &sad{}
+	f.sad = d
 	var err error
 	if d.live, err = openLive(path, o.MaxSAs, o.BootID); err != nil {
 		return nil, err
 	}
-	// Records outnumber SAs: a replaced one waits for the workers.
-	n := int(o.MaxSAs) + int(o.MaxSAs)/4 + 1024
+	n := 2*int(o.MaxSAs) + 1024 // see handle
 	if d.rec, err = mem.NewTable[record](n, mem.Options{}); err != nil {
 		return nil, err
 	}
 	if d.errs, err = mem.NewTable[saErrors](int(o.MaxSAs), mem.Options{SmallPages: true}); err != nil {
 		return nil, err
 	}
-	if d.bySPI, err = newSPITable(int(o.MaxSAs)); err != nil {
+	if d.bySPI, err = newSPITable(env); err != nil {
 		return nil, err
 	}
-	f.sad = d
-	f.slots = mem.NewSlots(uint32(n), env.Grace, nil)
-	sels := make([]*compiled, n)
-	f.sels.Store(&sels)
-
-	for _, dev := range env.Registry.Devices() {
-		s, err := dev.Open("vrouter fast path", false)
-		if err != nil {
-			env.Log.Warn("crypto engine left out", "engine", dev.Info().Name, "err", err)
-			continue
-		}
-		f.engines = append(f.engines, &engine{index: uint32(len(f.engines)), dev: dev, session: s, caps: dev.Caps()})
-	}
-	for i := range env.Workers {
-		w, err := f.newWorker(i, n)
-		if err != nil {
+	f.handles = mem.NewSlots(uint32(n), env.Grace, nil)
+	f.sels = make([]*compiled, n)
+	for range env.Workers {
+		w := &worker{f: f, shared: env.Workers > 1}
+		if w.paths, err = mem.NewTable[path16](n, mem.Options{}); err != nil {
 			return nil, err
 		}
 		f.workers = append(f.workers, w)
 	}
+	f.openEngines()
 	return f, nil
-}
-
-func (f *Feature) newWorker(i, records int) (*worker, error) {
-	w := &worker{f: f}
-	paths, err := mem.NewTable[path](records, mem.Options{})
-	if err != nil {
-		return nil, err
-	}
-	w.paths = paths
-	for _, e := range f.engines {
-		if i >= e.caps.Queues {
-			return nil, fmt.Errorf("engine %s has %d queues, worker %d needs one", e.dev.Info().Name, e.caps.Queues, i)
-		}
-		q, err := e.session.Queue(i, f.env.Pool)
-		if err != nil {
-			return nil, fmt.Errorf("engine %s: %w", e.dev.Info().Name, err)
-		}
-		w.lanes = append(w.lanes, &lane{q: cryptoq.New(q, e.caps.Sync, w), raw: q})
-	}
-	return w, nil
 }
 
 // Close writes the SA state down and gives the engines back. No worker runs
@@ -142,7 +125,7 @@ func (f *Feature) Close() error {
 	for _, e := range f.engines {
 		errs = append(errs, e.session.Close())
 	}
-	errs = append(errs, f.sad.live.close(), f.sad.rec.Unmap(), f.sad.errs.Unmap(), f.sad.bySPI.tab.Unmap())
+	errs = append(errs, f.sad.live.close(), f.sad.rec.Unmap(), f.sad.errs.Unmap(), f.sad.bySPI.close())
 	return errors.Join(errs...)
 }
 
@@ -154,134 +137,4 @@ func (f *Feature) InFlight() (n int) {
 		}
 	}
 	return n
-}
-
-// place finds the engine for an SA and says why that one.
-func (f *Feature) place(s *SA) (e *engine, mode, reason string, err error) {
-	want := s.Offload.Mode
-	if want == "" {
-		want = "software"
-	}
-	var why string
-	kind := sal.Software
-	if want != "software" {
-		kind = sal.LookAside
-	}
-	for _, x := range f.engines {
-		info := x.dev.Info()
-		switch {
-		case s.Offload.Engine != "" && info.Name != s.Offload.Engine:
-		case !info.Ready:
-			why = "engine " + info.Name + " is not ready"
-		case want == "protocol" || want == "full":
-			why = "engine " + info.Name + " does not offer mode " + want
-		case info.Kind != kind || !x.caps.Has(sal.ModeCrypto):
-			why = "engine " + info.Name + " does not offer mode " + want
-		case !x.takes(s):
-			why = "engine " + info.Name + " does not take the SA's algorithm, key length or ESN"
-		default:
-			return x, want, "as configured: " + want, nil
-		}
-	}
-	if why == "" {
-		why = "no engine offers mode " + want
-		if s.Offload.Engine != "" {
-			why = fmt.Sprintf("there is no engine %q", s.Offload.Engine)
-		}
-	}
-	if s.Offload.Policy == Require {
-		return nil, "", "", fmt.Errorf("offload is required, and %s", why)
-	}
-	for _, x := range f.engines {
-		if i := x.dev.Info(); i.Kind == sal.Software && i.Ready && x.caps.Has(sal.ModeCrypto) && x.takes(s) {
-			return x, "software", "fallback to software: " + why, nil
-		}
-	}
-	return nil, "", "", fmt.Errorf("no engine takes the SA: %s", why)
-}
-
-func (e *engine) takes(s *SA) bool {
-	if s.ESN && !e.caps.ESN {
-		return false
-	}
-	for _, a := range e.caps.Algorithms {
-		if a.Algorithm == s.Algorithm && slices.Contains(a.KeyBits, (len(s.Key)-4)*8) {
-			return true
-		}
-	}
-	return false
-}
-
-// States reads SAs by name, all for an empty list.
-func (f *Feature) States(names []string) []SAState {
-	var out []SAState
-	each(names, f.sas, func(name string, s *sa) {
-		l, id := f.sad.live.line(s.slot), f.sad.live.ident(s.slot)
-		st := SAState{Name: name, SPI: s.SPI, Direction: s.Direction, AddedAt: id.AddedAt,
-			UsedAt: atomic.LoadInt64(&l.UsedAt), Packets: atomic.LoadUint64(&l.Packets), Bytes: atomic.LoadUint64(&l.Bytes),
-			Seq: atomic.LoadUint64(&l.Seq), Window: s.ReplayWindow, Replayed: atomic.LoadUint64(&l.Replayed),
-			Failed: atomic.LoadUint64(&l.Failed), Engine: s.engine.dev.Info().Name, Mode: s.mode, Reason: s.reason}
-		if s.stale {
-			st.Reason = "carries nothing: its sequence numbers were lost with the last boot; replace its key"
-		}
-		if s.Direction == sal.Inbound {
-			w := replay.View(f.sad.live.window(s.slot))
-			st.Seq = w.Top()
-			for i := uint64(0); i < 64 && i < st.Seq; i++ {
-				if w.Seen(st.Seq - i) {
-					st.Bitmap |= 1 << i
-				}
-			}
-		}
-		for i, n := range f.sad.errs.At(s.slot) {
-			if n > 0 {
-				st.Errors = append(st.Errors, Error{saErrorNames[i], n})
-			}
-		}
-		out = append(out, st)
-	})
-	return out
-}
-
-// PolicyStates reads SPD entries by name, all for an empty list.
-func (f *Feature) PolicyStates(names []string) []PolicyState {
-	var out []PolicyState
-	each(names, f.policies, func(name string, e *entry) {
-		st := PolicyState{Name: name}
-		if e.p.counter != 0 {
-			c := f.env.Counters.Read(e.p.counter)
-			st.Packets, st.Bytes = c.Packets, c.Bytes
-		}
-		out = append(out, st)
-	})
-	return out
-}
-
-func each[T any](names []string, m map[string]T, do func(string, T)) {
-	if len(names) == 0 {
-		for n := range m {
-			names = append(names, n)
-		}
-		slices.Sort(names)
-	}
-	for _, n := range names {
-		if x, ok := m[n]; ok {
-			do(n, x)
-		}
-	}
-}
-
-// Engines describes the crypto engines: what they are, what they can do, how
-// many of their own failures were counted.
-func (f *Feature) Engines(do func(info sal.DeviceInfo, caps sal.Caps, sas int, failures uint64)) {
-	for _, e := range f.engines {
-		n, failures := 0, uint64(0)
-		for _, s := range f.sas {
-			if s.engine == e {
-				n++
-				failures += f.sad.errs.At(s.slot)[errDevice]
-			}
-		}
-		do(e.dev.Info(), e.caps, n, failures)
-	}
 }

@@ -26,20 +26,27 @@ func open(t *testing.T, path, boot string) *liveFile {
 	return l
 }
 
+// kill lets go of a table as a killed process does.
+func kill(t *testing.T, l *liveFile) {
+	t.Helper()
+	if err := l.abandon(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // give installs an SA as Publish does.
 func give(t *testing.T, l *liveFile, s *SA) (slot uint32, known, stale bool) {
 	t.Helper()
 	tag := tagOf(s)
-	slot, known, stale, err := l.take(tag, func(i uint32) bool { return l.ident(i).Use == slotInUse })
+	slot, fresh, err := l.take(tag)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !known {
+	if fresh {
 		l.begin(slot, tag, s, limitOf(s))
-	} else {
-		l.ident(slot).Use = slotInUse
 	}
-	return slot, known, stale
+	l.resume(slot, limitOf(s))
+	return slot, !fresh, l.slots.stale[slot]
 }
 
 func TestSequenceNumbersOutliveTheProcess(t *testing.T) {
@@ -50,8 +57,11 @@ func TestSequenceNumbersOutliveTheProcess(t *testing.T) {
 		t.Fatal("a new SA is known")
 	}
 	l.line(slot).Seq = 4711
-	// No close: the process is killed here. Its mapping's pages stay.
-
+	// The process is killed here. Its mapping's pages stay.
+	if _, err := openLive(path, 64, "boot-1"); err == nil {
+		t.Error("two processes keep their state in one file")
+	}
+	kill(t, l)
 	l = open(t, path, "boot-1")
 	slot, known, stale := give(t, l, testSA(256, 1))
 	if !known || stale || l.line(slot).Seq != 4711 {
@@ -60,8 +70,17 @@ func TestSequenceNumbersOutliveTheProcess(t *testing.T) {
 	if _, known, _ := give(t, l, testSA(256, 2)); known {
 		t.Error("another key under the same SPI must begin anew")
 	}
-	if _, known, _ := give(t, l, testSA(257, 1)); known {
-		t.Error("another SPI under the same key is another SA")
+	if again, known, _ := give(t, l, testSA(257, 1)); !known || again != slot {
+		t.Error("outbound, the same key under another SPI must go on with its numbers")
+	}
+	in := testSA(256, 1)
+	in.Direction, in.ReplayWindow = sal.Inbound, 64
+	if _, known, _ := give(t, l, in); known {
+		t.Error("an inbound SA is another one than the outbound")
+	}
+	in.SPI++
+	if _, known, _ := give(t, l, in); known {
+		t.Error("inbound, another SPI is another SA")
 	}
 
 	// Deleted and installed again under the same key: the numbers stay used.
@@ -72,6 +91,7 @@ func TestSequenceNumbersOutliveTheProcess(t *testing.T) {
 	}
 
 	// Another boot after a crash: what was sent last may be lost.
+	kill(t, l)
 	l = open(t, path, "boot-2")
 	if _, known, stale := give(t, l, testSA(256, 1)); !known || !stale {
 		t.Errorf("after a crash of the machine: known %v stale %v, want both", known, stale)
@@ -84,21 +104,28 @@ func TestSequenceNumbersOutliveTheProcess(t *testing.T) {
 	if _, known, stale := give(t, l, testSA(256, 1)); !known || stale {
 		t.Errorf("after a clean end: known %v stale %v, want known and not stale", known, stale)
 	}
+	// A kernel that does not say which boot it is.
+	kill(t, l)
+	l = open(t, path, "")
+	if _, _, stale := give(t, l, testSA(256, 1)); !stale {
+		t.Error("an unknown boot must count as another one")
+	}
+	kill(t, l)
 }
 
 func TestTombstonesGiveWayOldestFirst(t *testing.T) {
 	l := open(t, "", "")
 	for i := range uint32(63) {
-		s, _, _ := give(t, l, testSA(256+i, 1))
+		s, _, _ := give(t, l, testSA(256+i, byte(i)))
 		l.line(s).Seq = uint64(i) + 1
 		l.end(s)
-		l.ident(s).EndedAt = int64(i)
+		l.done(s)
 	}
-	give(t, l, testSA(999, 1))
-	if _, known, _ := give(t, l, testSA(256, 1)); known {
+	give(t, l, testSA(999, 100))
+	if _, known, _ := give(t, l, testSA(256, 0)); known {
 		t.Error("the oldest tombstone should have given way")
 	}
-	if _, known, _ := give(t, l, testSA(300, 1)); !known {
+	if _, known, _ := give(t, l, testSA(300, 44)); !known {
 		t.Error("a younger tombstone gave way")
 	}
 }
@@ -106,10 +133,38 @@ func TestTombstonesGiveWayOldestFirst(t *testing.T) {
 func TestNoRoom(t *testing.T) {
 	l := open(t, "", "")
 	for i := range uint32(63) {
-		give(t, l, testSA(256+i, 1))
+		give(t, l, testSA(256+i, byte(i)))
 	}
-	if _, _, _, err := l.take(tagOf(testSA(999, 1)), func(i uint32) bool { return true }); err == nil {
+	if _, _, err := l.take(tagOf(testSA(999, 100))); err == nil {
 		t.Error("a slot in use was given away")
+	}
+	l.end(7) // but a record over it is still in use
+	if _, _, err := l.take(tagOf(testSA(999, 100))); err == nil {
+		t.Error("a slot that is about to be left was given away")
+	}
+	l.done(7)
+	slot, fresh, err := l.take(tagOf(testSA(999, 100)))
+	if err != nil || slot != 7 || !fresh {
+		t.Errorf("slot %d %v %v", slot, fresh, err)
+	}
+	// A change that comes to nothing leaves everything as it was.
+	l.undo(slot, fresh)
+	if l.ident(7).Use != slotTombstone || l.ident(7).Tag != tagOf(testSA(262, 6)) {
+		t.Error("undo has forgotten a tombstone")
+	}
+	if again, _, err := l.take(tagOf(testSA(999, 100))); err != nil || again != 7 {
+		t.Errorf("after undo: %d %v", again, err)
+	}
+}
+
+func TestUndoLosesNoSlot(t *testing.T) {
+	l := open(t, "", "")
+	for range 1000 {
+		slot, fresh, err := l.take(tagOf(testSA(256, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.undo(slot, fresh)
 	}
 }
 

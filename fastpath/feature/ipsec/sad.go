@@ -6,34 +6,38 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"sync/atomic"
+	"net/netip"
 	"unsafe"
 
+	"vrouter/fastpath/drop"
 	"vrouter/pkg/mem"
-	"vrouter/pkg/replay"
 	"vrouter/pkg/sal"
 )
 
-// record is one SA as workers see it: two lines that never change once the
-// handle is known to them, beside the live line that they change. A new
+// record is one SA as workers see it: it never changes once its handle is known
+// to them, but for next. What packets change is in the live line. A new
 // configuration of an SA is a new record over the same live line.
+//
+// Packets of an SA whose outer header is IPv4 need line 0 only.
 type record struct {
 	// line 0
-	live   uint32 // slot of the live table
-	sa     sal.SA // in its engine
-	engine uint32 // which engine
-	flags  uint32
-	spi    uint32
-	hdrLen uint32 // of the outer IP header
-	reqid  uint64
-	next   uint32 // older SA of the same ReqID and direction; atomic
-	sum    uint32 // IPv4: sum over hdr without TOS and length, in memory order
-	_      [24]byte
+	live     uint32 // slot of the live table
+	sa       sal.SA // in its engine
+	spiBE    uint32 // SPI as it lies on the wire
+	sum      uint32 // over hdr4 without TOS and length, in memory order
+	next     uint32 // older SA of the same ReqID and direction; atomic
+	mismatch uint32 // counter of packets outside selectors and policy
+	window   uint16 // replay window in packets
+	engine   uint8  // which engine
+	hdrLen   uint8  // of the outer IP header
+	flags    uint32
+	reqid    uint64
+	hdr4     [20]byte // outer IPv4 header: TOS 0, length 0, checksum 0
+	_        [4]byte
 
 	// line 1
-	hdr   [40]byte // outer IP header: TOS 0, length 0, checksum 0
-	spiBE uint32   // SPI as it lies on the wire
-	_     [20]byte
+	hdr6 [40]byte // outer IPv6 header: traffic class 0, length 0
+	_    [24]byte
 }
 
 // Flags of a record.
@@ -44,27 +48,28 @@ const (
 	recStale // the sequence state was lost: carry nothing
 )
 
-// Counters of an SA that are too rare for its live line.
-type saErrors [8]uint64
+// saErrors counts packets that died of an SA, by place in saReasons.
+type saErrors [16]uint64
 
-const (
-	errReplayed = iota
-	errLate
-	errBadICV
-	errMalformed // short, bad padding, bad next header
-	errMismatch  // inner packet outside the selectors
-	errSeqOverflow
-	errStale
-	errDevice
-)
+// saReasons are the reasons that are counted for each SA. (IPsecPolicyMismatch
+// is as well, by pipeline.Counters, because the flow cache decides there.)
+var saReasons = [len(saErrors{})]drop.Reason{drop.ESPReplay, drop.ESPLate, drop.ESPBadICV, drop.ESPShort, drop.ESPBadPad,
+	drop.ESPBadNext, drop.ESPBadECN, drop.ESPDummy, drop.ESPNoRoom, drop.ESPSeqOverflow, drop.ESPSeqStale, drop.ESPNoSA,
+	drop.SALDevice, drop.SALQueueFull}
 
-var saErrorNames = [8]string{"esp-replay", "esp-late", "esp-bad-icv", "esp-malformed", "ipsec-policy-mismatch", "esp-seq-overflow", "esp-seq-stale", "sal-device"}
+// saReason is the place of a reason in saReasons.
+var saReason = func() (at [drop.N]uint8) {
+	for i, r := range saReasons {
+		at[r] = uint8(i)
+	}
+	return at
+}()
 
 // sad is the security association database as workers use it.
 type sad struct {
 	live  *liveFile
 	rec   mem.Table[record]
-	errs  mem.Table[saErrors]
+	errs  mem.Table[saErrors] // by slot
 	bySPI *spiTable
 }
 
@@ -74,75 +79,88 @@ func (d *sad) at(h uint32) *record {
 
 // sa is the writer's view of an installed SA.
 type sa struct {
-	SA     // Key is nil: only the engine has it
-	tag    [32]byte
-	handle uint32
-	slot   uint32
-	added  int64
-	engine *engine
-	id     sal.SA // in the engine
-	sel    *compiled
-	mode   string
-	reason string
-	stale  bool
+	SA       // Key is nil: only the engine has it
+	tag      [32]byte
+	handle   uint32
+	slot     uint32
+	fresh    bool // the slot is to begin anew
+	added    int64
+	engine   *engine
+	id       sal.SA // in the engine
+	sel      *compiled
+	mismatch uint32 // of pipeline.Counters
+	mode     string
+	reason   string
+	stale    string // why it carries nothing
 }
 
-// check refuses what can never work, whatever else is configured.
+// checkSA refuses what can never work, whatever else is configured.
 func checkSA(s *SA) (field string, err error) {
 	switch {
 	case s.Name == "":
 		return "Name", errors.New("an SA needs a name")
+	case s.Direction != sal.Inbound && s.Direction != sal.Outbound:
+		return "Direction", fmt.Errorf("direction %d does not exist", s.Direction)
 	case s.SPI < 256:
 		return "SPI", fmt.Errorf("SPI %d is reserved (RFC 4303 section 2.1): use 256 or more", s.SPI)
 	case s.Algorithm != sal.AESGCM16:
 		return "Algorithm", fmt.Errorf("encryption algorithm %d is not built: use 20 (AES-GCM with a 16-octet ICV)", s.Algorithm)
 	case len(s.Key) != 20 && len(s.Key) != 36:
 		return "Key", fmt.Errorf("the key has %d octets: AES-GCM takes 16 or 32 and 4 of salt (RFC 4106 section 8.1)", len(s.Key))
-	case !s.Local.IsValid() || !s.Remote.IsValid():
-		return "Local", errors.New("both tunnel addresses are needed")
+	case !tunnelEnd(s.Local):
+		return "Local", fmt.Errorf("%v cannot be a tunnel's address", s.Local)
+	case !tunnelEnd(s.Remote):
+		return "Remote", fmt.Errorf("%v cannot be a tunnel's address", s.Remote)
 	case s.Local.Is4() != s.Remote.Is4():
 		return "Remote", fmt.Errorf("tunnel addresses %v and %v are of different families", s.Local, s.Remote)
-	case s.Direction == sal.Inbound && (s.ReplayWindow < 64 || s.ReplayWindow > maxWindow):
-		return "ReplayWindow", fmt.Errorf("anti-replay window of %d packets: 64 to %d are built", s.ReplayWindow, maxWindow)
+	case s.Direction == sal.Inbound && (s.ReplayWindow < minWindow || s.ReplayWindow > maxWindow):
+		return "ReplayWindow", fmt.Errorf("anti-replay window of %d packets: %d to %d are built", s.ReplayWindow, minWindow, maxWindow)
 	}
 	return "", nil
 }
 
+func tunnelEnd(a netip.Addr) bool {
+	return a.IsValid() && !a.Is4In6() && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()
+}
+
 // fill writes a record whose handle is not known to any worker yet.
 func (r *record) fill(s *sa) {
-	*r = record{live: s.slot, sa: s.id, engine: s.engine.index, spi: s.SPI, reqid: s.ReqID}
+	*r = record{live: s.slot, sa: s.id, engine: uint8(s.engine.index), reqid: s.ReqID, mismatch: s.mismatch,
+		spiBE: bits.ReverseBytes32(s.SPI), window: uint16(s.ReplayWindow)}
 	if s.Direction == sal.Outbound {
 		r.flags |= recOutbound
 	}
 	if s.ESN {
 		r.flags |= recESN
 	}
-	if s.stale {
+	if s.stale != "" {
 		r.flags |= recStale
 	}
-	r.spiBE = bits.ReverseBytes32(s.SPI)
 	if s.Local.Is4() {
 		r.hdrLen = 20
 		l, m := s.Local.As4(), s.Remote.As4()
-		r.hdr[0], r.hdr[8], r.hdr[9] = 0x45, 64, 50
-		copy(r.hdr[12:], l[:])
-		copy(r.hdr[16:], m[:])
-		var sum uint32
+		r.hdr4[0], r.hdr4[8], r.hdr4[9] = 0x45, tunnelTTL, protoESP
+		copy(r.hdr4[12:], l[:])
+		copy(r.hdr4[16:], m[:])
 		for i := 0; i < 20; i += 2 {
-			sum += uint32(binary.NativeEndian.Uint16(r.hdr[i:]))
+			r.sum += uint32(binary.NativeEndian.Uint16(r.hdr4[i:]))
 		}
-		r.sum = sum
 		return
 	}
 	r.flags |= recV6
 	r.hdrLen = 40
 	l, m := s.Local.As16(), s.Remote.As16()
-	r.hdr[0], r.hdr[6], r.hdr[7] = 0x60, 50, 64
-	copy(r.hdr[8:], l[:])
-	copy(r.hdr[24:], m[:])
+	r.hdr6[0], r.hdr6[6], r.hdr6[7] = 0x60, protoESP, tunnelTTL
+	copy(r.hdr6[8:], l[:])
+	copy(r.hdr6[24:], m[:])
 }
 
+// tunnelTTL is the TTL and hop limit of outer headers (RFC 4301 section
+// 5.1.2.1, note 2).
+const tunnelTTL = 64
+
 // limitOf is the last sequence number an SA may send (RFC 4303 section 3.3.3).
+// With ESN one number is left out, so that adding one never wraps.
 func limitOf(s *SA) uint64 {
 	if s.ESN {
 		return math.MaxUint64 - 1
@@ -150,94 +168,17 @@ func limitOf(s *SA) uint64 {
 	return math.MaxUint32
 }
 
-// openWindow prepares the replay window of a slot; a known one is kept when
-// its size and kind are the same, else everything up to its top counts as seen.
-func (d *sad) openWindow(slot uint32, s *SA, known bool) error {
-	area := d.live.window(slot)
-	if known {
-		w := replay.View(area)
-		if w.Size() == int(s.ReplayWindow) && w.ESN() == s.ESN {
-			return nil
-		}
-		top := w.Top()
-		n, err := replay.Init(area, int(s.ReplayWindow), s.ESN)
-		if err == nil && top > 0 {
-			n.Restore(top)
-		}
-		return err
-	}
-	_, err := replay.Init(area, int(s.ReplayWindow), s.ESN)
-	return err
-}
-
-// spiTable finds inbound SAs by SPI and outer addresses, for packets of new
-// flows: open addressing in mapped memory, one writer, readers without locks.
-type spiTable struct {
-	mask uint32
-	n    int               // used and deleted places
-	tab  mem.Table[uint64] // SPI<<32 | handle; 0 empty, handle 0 deleted
-}
-
-func newSPITable(n int) (*spiTable, error) {
-	size := 1024
-	for size < 4*n {
-		size *= 2
-	}
-	t, err := mem.NewTable[uint64](size, mem.Options{})
-	return &spiTable{mask: uint32(size - 1), tab: t}, err
-}
-
-func (t *spiTable) place(spi uint32) uint32 { return (spi * 0x9e3779b1) >> 7 & t.mask }
-
-// find gives the handle for an SPI, 0 when there is none.
-func (t *spiTable) find(spi uint32) uint32 {
-	for i := t.place(spi); ; i = (i + 1) & t.mask {
-		x := atomic.LoadUint64(t.tab.At(i))
-		if x == 0 {
-			return 0
-		}
-		if uint32(x>>32) == spi && uint32(x) != 0 {
-			return uint32(x)
-		}
-	}
-}
-
-// set points an SPI to a handle, 0 to delete it.
-func (t *spiTable) set(spi, handle uint32) {
-	free := int64(-1)
-	for i := t.place(spi); ; i = (i + 1) & t.mask {
-		x := *t.tab.At(i)
-		switch {
-		case x != 0 && uint32(x>>32) == spi:
-			atomic.StoreUint64(t.tab.At(i), uint64(spi)<<32|uint64(handle))
-			return
-		case x != 0 && uint32(x) == 0 && free < 0:
-			free = int64(i)
-		case x == 0:
-			if handle == 0 {
-				return
-			}
-			if free < 0 {
-				free = int64(i)
-				t.n++
-			}
-			atomic.StoreUint64(t.tab.At(uint32(free)), uint64(spi)<<32|uint64(handle))
-			return
-		}
-	}
-}
-
 // outer tells whether an inbound packet's outer source and destination are the
-// SA's tunnel ends. hdr is the header of the direction in which we would send:
+// SA's tunnel ends. The header is that of the direction in which we would send:
 // from Local to Remote.
 func (r *record) outer(src, dst addr, v6 bool) bool {
 	if v6 != (r.flags&recV6 != 0) {
 		return false
 	}
 	if v6 {
-		b := r.hdr[8:40]
+		b := r.hdr6[8:40]
 		return dst.hi == binary.BigEndian.Uint64(b) && dst.lo == binary.BigEndian.Uint64(b[8:]) &&
 			src.hi == binary.BigEndian.Uint64(b[16:]) && src.lo == binary.BigEndian.Uint64(b[24:])
 	}
-	return uint32(dst.hi>>32) == binary.BigEndian.Uint32(r.hdr[12:]) && uint32(src.hi>>32) == binary.BigEndian.Uint32(r.hdr[16:])
+	return uint32(dst.hi>>32) == binary.BigEndian.Uint32(r.hdr4[12:]) && uint32(src.hi>>32) == binary.BigEndian.Uint32(r.hdr4[16:])
 }

@@ -3,7 +3,9 @@ package ipsec
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
+	"slices"
 )
 
 // addr is an address of either family, left-aligned, so that prefixes of both
@@ -33,8 +35,10 @@ type packet struct {
 	lport, rport  uint16
 	proto         uint8
 	v6            bool
-	// noPorts: a later fragment, or a packet whose ports cannot be read.
+	// noPorts: a fragment, or a packet whose ports cannot be read.
 	noPorts bool
+	// noProto: a fragment that does not tell its upper protocol.
+	noProto bool
 }
 
 // compiled is a Selector made for matching.
@@ -58,33 +62,65 @@ func compileSelector(s *Selector) (compiled, error) {
 	case s.Proto > 255:
 		return compiled{}, fmt.Errorf("protocol %d does not exist", s.Proto)
 	}
-	for _, p := range append(append([]PortRange(nil), s.LocalPorts...), s.RemotePorts...) {
-		if p.First > p.Last {
-			return compiled{}, fmt.Errorf("port range %d to %d is empty", p.First, p.Last)
-		}
+	lports, err := compilePorts(s.LocalPorts)
+	if err != nil {
+		return compiled{}, err
+	}
+	rports, err := compilePorts(s.RemotePorts)
+	if err != nil {
+		return compiled{}, err
 	}
 	return compiled{local: addrOf(l.Addr()), remote: addrOf(r.Addr()), lbits: uint8(l.Bits()), rbits: uint8(r.Bits()),
-		v6: l.Addr().Is6(), proto: s.Proto, lports: s.LocalPorts, rports: s.RemotePorts}, nil
+		v6: l.Addr().Is6(), proto: s.Proto, lports: lports, rports: rports}, nil
 }
 
-// matches tells whether a packet is inside the selector. A packet without
-// ports is inside one that wants ports only when loose: so a later fragment
-// is caught by Protect and Discard and not let through by Bypass (RFC 4301
-// section 7: never weaker than the whole packet's treatment).
+// compilePorts checks ranges; one that has all ports in it means the same as
+// none at all.
+func compilePorts(l []PortRange) ([]PortRange, error) {
+	all := false
+	for _, p := range l {
+		if p.First > p.Last {
+			return nil, fmt.Errorf("port range %d to %d is empty", p.First, p.Last)
+		}
+		all = all || p.First == 0 && p.Last == math.MaxUint16
+	}
+	if all {
+		return nil, nil
+	}
+	return slices.Clone(l), nil
+}
+
+// matches tells whether a packet is inside the selector. A packet that does not
+// show what the selector asks for (ports of a fragment) is inside it only when
+// loose: so Protect and Discard catch it, and Bypass does not let it through
+// (RFC 4301 section 7: never weaker than the treatment of the whole packet).
 func (c *compiled) matches(p *packet, loose bool) bool {
 	if c.v6 != p.v6 || p.local.mask(c.lbits) != c.local || p.remote.mask(c.rbits) != c.remote {
 		return false
 	}
-	if c.proto >= 0 && c.proto != int16(p.proto) {
+	if c.proto >= 0 && c.proto != int16(p.proto) && !(p.noProto && loose) {
 		return false
 	}
-	if len(c.lports)|len(c.rports) == 0 {
+	if !c.ports() {
 		return true
 	}
 	if p.noPorts {
-		return loose
+		return loose && (p.noProto || hasPorts(p.proto))
 	}
-	return inRanges(c.lports, p.lport) && inRanges(c.rports, p.rport)
+	return hasPorts(p.proto) && inRanges(c.lports, p.lport) && inRanges(c.rports, p.rport)
+}
+
+// ports tells whether the selector names some.
+func (c *compiled) ports() bool { return len(c.lports)|len(c.rports) != 0 }
+
+// hasPorts tells whether packets of a protocol have ports: TCP, UDP, DCCP,
+// SCTP and UDP-Lite.
+func hasPorts(proto uint8) bool {
+	switch proto {
+	case 6, 17, 33, 132, 136:
+		return true
+	}
+	return false
 }
 
 func inRanges(l []PortRange, port uint16) bool {

@@ -14,7 +14,7 @@ import (
 // Entries with prefixes of the same lengths share a tuple, and inside it a
 // hash over the masked addresses finds the few that can match: a search costs
 // one probe for each pair of prefix lengths in use, not one for each entry.
-// All of it is immutable once published; a change copies one shard.
+// All of it is immutable once published; a change copies the shards it touches.
 
 // policy is one compiled entry.
 type policy struct {
@@ -70,7 +70,8 @@ func side(v6 bool) int {
 	return 0
 }
 
-// match finds the first entry for a packet, nil when there is none.
+// match finds the first entry for a packet, nil when there is none. Of entries
+// of the same order any may be found, but always the same.
 func (s *spd) match(d sal.Direction, p *packet) *policy {
 	var best *policy
 	tuples := s.sides[d&1][side(p.v6)]
@@ -101,71 +102,156 @@ func (s *shard) find(h uint64) []*policy {
 	}
 }
 
-// with gives the database with one entry more or less.
-func (s *spd) with(p *policy, add bool) *spd {
-	n := *s
-	sd := &n.sides[p.Direction&1][side(p.sel.v6)]
-	tuples := slices.Clone(*sd)
-	i := slices.IndexFunc(tuples, func(t tuple) bool { return t.lbits == p.sel.lbits && t.rbits == p.sel.rbits })
-	if i < 0 {
-		tuples = append(tuples, tuple{lbits: p.sel.lbits, rbits: p.sel.rbits, shards: &[shards]*shard{}})
-		i = len(tuples) - 1
-	}
-	t := &tuples[i]
-	sh := *t.shards
-	h := s.hash(p.sel.local, p.sel.remote)
-	sh[h>>58] = sh[h>>58].with(h, p, add)
-	t.shards = &sh
-	if add {
-		t.n++
-		n.n++
-	} else {
-		t.n--
-		n.n--
-	}
-	if t.n == 0 {
-		tuples = slices.Delete(tuples, i, i+1)
-	}
-	*sd = tuples
-	return &n
+// A spdEdit is a changed copy of a database in the making. Shards that it does
+// not touch are shared with the original, the others copied once, however many
+// entries change.
+type spdEdit struct {
+	base  *spd
+	stage map[shardKey]map[uint64]*staged // by hash
+	n     map[tupleKey]int                // entries more or less
 }
 
-// with copies a shard with one entry more or less.
-func (s *shard) with(h uint64, p *policy, add bool) *shard {
-	var keep []slot
-	if s != nil {
-		for _, x := range s.slots {
-			if x.list != nil && x.hash != h {
-				keep = append(keep, x)
+// staged is a list that may be changed once it is our own copy.
+type staged struct {
+	list []*policy
+	own  bool
+}
+
+type tupleKey struct {
+	dir          sal.Direction
+	side         int
+	lbits, rbits uint8
+}
+
+type shardKey struct {
+	tupleKey
+	shard uint8
+}
+
+func (s *spd) edit() *spdEdit {
+	return &spdEdit{base: s, stage: map[shardKey]map[uint64]*staged{}, n: map[tupleKey]int{}}
+}
+
+func (s *spd) tuple(k tupleKey) *tuple {
+	l := s.sides[k.dir][k.side]
+	if i := slices.IndexFunc(l, func(t tuple) bool { return t.lbits == k.lbits && t.rbits == k.rbits }); i >= 0 {
+		return &l[i]
+	}
+	return nil
+}
+
+// list opens the list that a policy belongs to.
+func (e *spdEdit) list(p *policy) (*staged, tupleKey) {
+	k := tupleKey{p.Direction & 1, side(p.sel.v6), p.sel.lbits, p.sel.rbits}
+	h := e.base.hash(p.sel.local, p.sel.remote)
+	sk := shardKey{k, uint8(h >> 58)}
+	lists := e.stage[sk]
+	if lists == nil {
+		lists = map[uint64]*staged{}
+		if t := e.base.tuple(k); t != nil && t.shards[sk.shard] != nil {
+			for _, x := range t.shards[sk.shard].slots {
+				if x.list != nil {
+					lists[x.hash] = &staged{list: x.list}
+				}
 			}
 		}
+		e.stage[sk] = lists
 	}
-	list := slices.Clone(s.find(h))
-	if add {
-		at, _ := slices.BinarySearchFunc(list, p, func(a, b *policy) int {
-			if a.Order < b.Order {
-				return -1
+	x := lists[h]
+	if x == nil {
+		x = &staged{own: true}
+		lists[h] = x
+	}
+	if !x.own {
+		x.list, x.own = slices.Clone(x.list), true
+	}
+	return x, k
+}
+
+// add puts an entry behind those of the same order.
+func (e *spdEdit) add(p *policy) {
+	x, k := e.list(p)
+	at, _ := slices.BinarySearchFunc(x.list, p, func(a, b *policy) int {
+		if a.Order <= b.Order {
+			return -1
+		}
+		return 1
+	})
+	x.list = slices.Insert(x.list, at, p)
+	e.n[k]++
+}
+
+// remove takes out an entry that is there.
+func (e *spdEdit) remove(p *policy) {
+	x, k := e.list(p)
+	x.list = slices.DeleteFunc(x.list, func(q *policy) bool { return q == p })
+	e.n[k]--
+}
+
+// done is the changed database.
+func (e *spdEdit) done() *spd {
+	if len(e.stage) == 0 {
+		return e.base
+	}
+	s := *e.base
+	for d := range s.sides {
+		for f := range s.sides[d] {
+			s.sides[d][f] = slices.Clone(s.sides[d][f])
+		}
+	}
+	for k, n := range e.n {
+		t := s.tuple(k)
+		if t == nil {
+			sd := &s.sides[k.dir][k.side]
+			*sd = append(*sd, tuple{lbits: k.lbits, rbits: k.rbits, shards: &[shards]*shard{}})
+			t = &(*sd)[len(*sd)-1]
+		}
+		t.n += n
+		s.n += n
+		sh := *t.shards
+		for i := range sh {
+			if lists, touched := e.stage[shardKey{k, uint8(i)}]; touched {
+				sh[i] = newShard(lists)
 			}
-			return 1
-		})
-		list = slices.Insert(list, at, p)
-	} else {
-		list = slices.DeleteFunc(list, func(q *policy) bool { return q == p })
+		}
+		t.shards = &sh
 	}
-	if len(list) > 0 {
-		keep = append(keep, slot{h, list})
+	for d := range s.sides {
+		for f := range s.sides[d] {
+			s.sides[d][f] = slices.DeleteFunc(s.sides[d][f], func(t tuple) bool { return t.n == 0 })
+			// The longest prefixes first: what they match is often the answer.
+			slices.SortFunc(s.sides[d][f], func(a, b tuple) int {
+				return int(b.lbits)<<8 + int(b.rbits) - int(a.lbits)<<8 - int(a.rbits)
+			})
+		}
+	}
+	return &s
+}
+
+func newShard(lists map[uint64]*staged) *shard {
+	used := 0
+	for _, x := range lists {
+		if len(x.list) > 0 {
+			used++
+		}
+	}
+	if used == 0 {
+		return nil
 	}
 	n := 4
-	for n < 2*len(keep) {
+	for n < 2*used {
 		n *= 2
 	}
-	out := &shard{mask: uint32(n - 1), slots: make([]slot, n)}
-	for _, x := range keep {
-		i := uint32(x.hash) & out.mask
-		for out.slots[i].list != nil {
-			i = (i + 1) & out.mask
+	s := &shard{mask: uint32(n - 1), slots: make([]slot, n)}
+	for h, x := range lists {
+		if len(x.list) == 0 {
+			continue
 		}
-		out.slots[i] = x
+		i := uint32(h) & s.mask
+		for s.slots[i].list != nil {
+			i = (i + 1) & s.mask
+		}
+		s.slots[i] = slot{h, x.list}
 	}
-	return out
+	return s
 }

@@ -33,10 +33,16 @@ func randomRanges(r *rand.Rand) (l []PortRange) {
 func naiveMatch(all []*policy, d sal.Direction, local, remote netip.Addr, p *packet) *policy {
 	for _, q := range all {
 		s := &q.Selector
-		if q.Direction != d || !s.Local.Contains(local) || !s.Remote.Contains(remote) || s.Proto >= 0 && s.Proto != int16(p.proto) {
+		if q.Direction != d || !s.Local.Contains(local) || !s.Remote.Contains(remote) {
+			continue
+		}
+		if s.Proto >= 0 && s.Proto != int16(p.proto) && (!p.noProto || q.Action == Bypass) {
 			continue
 		}
 		if len(s.LocalPorts)+len(s.RemotePorts) > 0 {
+			if p.proto != 6 && p.proto != 17 && !p.noProto {
+				continue // no ports, and it wants some
+			}
 			if p.noPorts {
 				if q.Action == Bypass {
 					continue
@@ -61,25 +67,21 @@ func TestSPDAgainstNaiveTwin(t *testing.T) {
 		s := &spd{seed: r.Uint64()}
 		var all []*policy
 		hits := 0
+		edit := s.edit()
 		for step := range 120 {
 			if len(all) > 0 && r.IntN(4) == 0 {
 				i := r.IntN(len(all))
-				s = s.with(all[i], false)
+				edit.remove(all[i])
 				all = slices.Delete(all, i, i+1)
 			} else {
 				v6 := r.IntN(2) == 0
 				q := &policy{Policy: Policy{Name: fmt.Sprint(step), Direction: sal.Direction(r.IntN(2)), Order: r.Uint64(), Action: Action(r.IntN(3)),
-					Selector: Selector{Local: randomPrefix(r, v6), Remote: randomPrefix(r, v6), Proto: int16(r.IntN(4)) - 1, LocalPorts: randomRanges(r), RemotePorts: randomRanges(r)}}}
+					Selector: Selector{Local: randomPrefix(r, v6), Remote: randomPrefix(r, v6), Proto: []int16{-1, 1, 6, 17, 60}[r.IntN(5)], LocalPorts: randomRanges(r), RemotePorts: randomRanges(r)}}}
 				var err error
 				if q.sel, err = compileSelector(&q.Selector); err != nil {
 					t.Fatal(err)
 				}
-				old := s
-				n := old.n
-				s = s.with(q, true)
-				if old.n != n || s.n != n+1 {
-					t.Fatalf("a change must leave the published database alone")
-				}
+				edit.add(q)
 				all = append(all, q)
 				slices.SortFunc(all, func(a, b *policy) int {
 					if a.Order < b.Order {
@@ -88,10 +90,19 @@ func TestSPDAgainstNaiveTwin(t *testing.T) {
 					return 1
 				})
 			}
-			for range 20 {
+			if r.IntN(3) > 0 { // several entries in one change
+				continue
+			}
+			old, n := s, s.n
+			s, edit = edit.done(), nil
+			if old.n != n || s.n != len(all) {
+				t.Fatalf("%d entries, want %d; %d before, now %d", s.n, len(all), n, old.n)
+			}
+			for range 60 {
 				v6 := r.IntN(2) == 0
 				l, m := randomPrefix(r, v6).Addr(), randomPrefix(r, v6).Addr()
-				p := packet{local: addrOf(l), remote: addrOf(m), lport: uint16(r.IntN(10)), rport: uint16(r.IntN(10)), proto: uint8(r.IntN(3)), v6: v6, noPorts: r.IntN(5) == 0}
+				p := packet{local: addrOf(l), remote: addrOf(m), lport: uint16(r.IntN(10)), rport: uint16(r.IntN(10)), proto: []uint8{1, 6, 17, 60}[r.IntN(4)], v6: v6, noPorts: r.IntN(5) == 0}
+				p.noProto = p.noPorts && v6 && p.proto == 60
 				d := sal.Direction(r.IntN(2))
 				got, want := s.match(d, &p), naiveMatch(all, d, l, m, &p)
 				if got != want {
@@ -101,6 +112,7 @@ func TestSPDAgainstNaiveTwin(t *testing.T) {
 					hits++
 				}
 			}
+			edit = s.edit()
 		}
 		if hits == 0 {
 			t.Fatal("no packet matched anything: the test proves nothing")
@@ -124,13 +136,14 @@ func TestSelectorRefuses(t *testing.T) {
 }
 
 func BenchmarkSPDMatch(b *testing.B) {
-	s := &spd{seed: 1}
+	e := (&spd{seed: 1}).edit()
 	for i := range 10000 {
 		q := &policy{Policy: Policy{Order: uint64(i), Selector: Selector{Local: netip.MustParsePrefix("10.0.0.0/16"),
 			Remote: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(i >> 8), byte(i), 0}), 24), Proto: -1}}}
 		q.sel, _ = compileSelector(&q.Selector)
-		s = s.with(q, true)
+		e.add(q)
 	}
+	s := e.done()
 	p := packet{local: addrOf(netip.MustParseAddr("10.0.0.1"))}
 	b.ReportAllocs()
 	i := uint64(0)

@@ -32,24 +32,13 @@ func (q *policy) count(v *pipeline.Vec, i uint16) {
 	}
 }
 
-// see fills in what selectors look at. local tells which end is ours.
+// see fills in what selectors look at. srcIsLocal tells which end is ours.
 func see(v *pipeline.Vec, i uint16, p *packet, srcIsLocal bool) {
-	var src, dst addr
-	if v.V6 {
-		src.hi, src.lo = v.Src6(i)
-		dst.hi, dst.lo = v.DstIP6(i)
-	} else {
-		src.hi, dst.hi = uint64(v.Src4(i))<<32, uint64(v.DstIP4(i))<<32
-	}
+	src, dst := ends(v, i)
 	p.v6, p.proto = v.V6, v.Proto(i)
+	hidden := v.Flags[i]&(pipeline.FlagFragment|pipeline.FlagOpaque) != 0
+	p.noPorts, p.noProto = hidden, hidden && v.V6 && isExtension(p.proto)
 	sp, dp := v.Ports(i)
-	switch p.proto {
-	case 6, 17, 33, 132, 136:
-		p.noPorts = v.Flags[i]&(pipeline.FlagFragment|pipeline.FlagOpaque) != 0
-	default: // no ports to speak of; entries that want some do not match it
-		p.noPorts = v.Flags[i]&(pipeline.FlagFragment|pipeline.FlagOpaque) != 0
-		sp, dp = 0, 0
-	}
 	if srcIsLocal {
 		p.local, p.remote, p.lport, p.rport = src, dst, sp, dp
 	} else {
@@ -57,41 +46,50 @@ func see(v *pipeline.Vec, i uint16, p *packet, srcIsLocal bool) {
 	}
 }
 
+// ends are a packet's addresses.
+func ends(v *pipeline.Vec, i uint16) (src, dst addr) {
+	if v.V6 {
+		src.hi, src.lo = v.Src6(i)
+		dst.hi, dst.lo = v.DstIP6(i)
+	} else {
+		src.hi, dst.hi = uint64(v.Src4(i))<<32, uint64(v.DstIP4(i))<<32
+	}
+	return src, dst
+}
+
+// isExtension tells whether a next header is an IPv6 extension header: a later
+// fragment that begins with one does not tell its upper protocol.
+func isExtension(proto uint8) bool {
+	switch proto {
+	case 0, 43, 44, 51, 60, 135, 139, 140:
+		return true
+	}
+	return false
+}
+
 // Walk implements pipeline.Stage.
 func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	f := s.F
 	spd := f.spd.Load()
-	if spd.n == 0 && v.Same && !v.ESP {
-		if _, through := v.From[idx[0]&255].SA(); !through {
-			return idx // nothing here concerns the burst
-		}
-	}
-	sels := *f.sels.Load()
 	n := 0
 	var p packet
 	for _, i := range idx {
-		if v.From[i].Local() {
+		i &= 255
+		from := v.From[i]
+		if from.Local() {
 			idx[n] = i
 			n++
 			continue
 		}
-		if h, through := v.From[i].SA(); through {
+		h, through := from.SA()
+		esp := v.Proto(i) == protoESP
+		if through {
 			see(v, i, &p, false)
-			if sel := sels[h]; sel == nil || !sel.matches(&p, false) {
-				v.Drop(i, drop.IPsecPolicyMismatch)
+			if !f.allowed(v, i, h, &p, spd) {
 				continue
 			}
-			if q := spd.match(sal.Inbound, &p); q != nil && !(q.Action == Protect && q.ReqID == f.sad.at(h).reqid) {
-				v.Drop(i, drop.IPsecPolicyMismatch)
-				continue
-			} else if q != nil {
-				q.count(v, i)
-			}
-			idx[n] = i
-			n++
-			continue
 		}
-		if v.Proto(i) == protoESP {
+		if esp {
 			if f.esp(v, i) {
 				continue
 			}
@@ -104,25 +102,58 @@ func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 				continue
 			}
 		}
-		if spd.n > 0 {
+		if !through && spd.n > 0 {
 			see(v, i, &p, false)
-			if q := spd.match(sal.Inbound, &p); q != nil {
-				switch q.Action {
-				case Protect:
-					v.Drop(i, drop.IPsecUnprotected)
-					continue
-				case Discard:
-					q.count(v, i)
-					v.Drop(i, drop.IPsecPolicyDiscard)
-					continue
-				}
-				q.count(v, i)
+			if !inClear(v, i, &p, spd) {
+				continue
 			}
 		}
 		idx[n] = i
 		n++
 	}
 	return idx[:n]
+}
+
+// allowed tells whether a packet may have come through SA h: it must be inside
+// the SA's selectors, and where the SPD has something to say that must be "protect
+// it by this SA's ReqID". It ends those that may not.
+func (f *Feature) allowed(v *pipeline.Vec, i uint16, h uint32, p *packet, spd *spd) bool {
+	r := f.sad.at(h)
+	sel := f.sels[h]
+	if sel != nil && sel.matches(p, false) {
+		q := spd.match(sal.Inbound, p)
+		if q == nil {
+			return true
+		}
+		if q.Action == Protect && q.ReqID == r.reqid {
+			q.count(v, i)
+			return true
+		}
+	}
+	if r.mismatch != 0 {
+		v.Do(i, action.Count, r.mismatch)
+	}
+	v.Drop(i, drop.IPsecPolicyMismatch)
+	return false
+}
+
+// inClear tells whether a packet may come in the clear, and ends it if not.
+func inClear(v *pipeline.Vec, i uint16, p *packet, spd *spd) bool {
+	q := spd.match(sal.Inbound, p)
+	if q == nil {
+		return true
+	}
+	switch q.Action {
+	case Bypass:
+		q.count(v, i)
+		return true
+	case Discard:
+		q.count(v, i)
+		v.Drop(i, drop.IPsecPolicyDiscard)
+	default:
+		v.Drop(i, drop.IPsecUnprotected)
+	}
+	return false
 }
 
 // esp ends an ESP packet whose SPI and outer addresses are those of an SA.
@@ -136,13 +167,7 @@ func (f *Feature) esp(v *pipeline.Vec, i uint16) bool {
 	if h == 0 {
 		return false
 	}
-	var src, dst addr
-	if v.V6 {
-		src.hi, src.lo = v.Src6(i)
-		dst.hi, dst.lo = v.DstIP6(i)
-	} else {
-		src.hi, dst.hi = uint64(v.Src4(i))<<32, uint64(v.DstIP4(i))<<32
-	}
+	src, dst := ends(v, i)
 	if !f.sad.at(h).outer(src, dst, v.V6) {
 		return false
 	}
@@ -154,29 +179,30 @@ func (f *Feature) esp(v *pipeline.Vec, i uint16) bool {
 func (s Out) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	f := s.F
 	spd := f.spd.Load()
-	if spd.n == 0 {
+	if spd.n == 0 && len(idx) > 0 && !v.From[idx[0]&255].Local() { // what is made here comes in bursts of its own
 		return idx
 	}
-	sels := *f.sels.Load()
 	n := 0
 	var p packet
 	for _, i := range idx {
+		i &= 255
 		see(v, i, &p, true)
 		q := spd.match(sal.Outbound, &p)
-		if q == nil {
-			idx[n] = i
-			n++
-			continue
+		if q != nil {
+			q.count(v, i)
 		}
-		q.count(v, i)
-		switch q.Action {
-		case Bypass:
+		switch {
+		case q != nil && q.Action == Protect:
+			f.protect(v, i, q, &p)
+		case q != nil && q.Action == Discard:
+			v.Drop(i, drop.IPsecPolicyDiscard)
+		case v.From[i] == pipeline.FromLocalSA:
+			// It answers or quotes a packet that came protected (RFC 4301 section
+			// 6): nobody else may read it, whatever the SPD lets pass.
+			v.Drop(i, drop.IPsecNoSA)
+		default:
 			idx[n] = i
 			n++
-		case Discard:
-			v.Drop(i, drop.IPsecPolicyDiscard)
-		default:
-			f.protect(v, i, q, &p, sels)
 		}
 	}
 	return idx[:n]
@@ -184,18 +210,20 @@ func (s Out) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 
 // protect ends a packet in the newest SA of the policy that may carry it. Where
 // there is none it is dropped: never in the clear.
-func (f *Feature) protect(v *pipeline.Vec, i uint16, q *policy, p *packet, sels []*compiled) {
-	if v.Flags[i]&pipeline.FlagLastHop != 0 && !v.From[i].Local() {
-		v.Reject(i, pipeline.RejectTTL)
-		return
-	}
+func (f *Feature) protect(v *pipeline.Vec, i uint16, q *policy, p *packet) {
+	why := drop.IPsecNoSA
 	for h := q.sa.Load(); h != 0; {
 		r := f.sad.at(h)
-		if sel := sels[h]; sel != nil && sel.matches(p, false) && (q.noTunnel || r.outer(q.tunRemote, q.tunLocal, q.tunV6)) {
-			v.End(i, action.Encrypt, h)
-			return
+		if sel := f.sels[h]; sel != nil && (q.noTunnel || r.outer(q.tunRemote, q.tunLocal, q.tunV6)) {
+			if sel.matches(p, false) {
+				v.End(i, action.Encrypt, h)
+				return
+			}
+			if p.noPorts && sel.matches(p, true) {
+				why = drop.IPsecOpaque
+			}
 		}
 		h = atomic.LoadUint32(&r.next)
 	}
-	v.Drop(i, drop.IPsecNoSA)
+	v.Drop(i, why)
 }

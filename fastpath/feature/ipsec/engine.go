@@ -1,0 +1,209 @@
+package ipsec
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"vrouter/fastpath/cryptoq"
+	"vrouter/pkg/sal"
+)
+
+// engine is an opened crypto engine.
+type engine struct {
+	index   int
+	dev     sal.Device
+	session sal.Session
+	caps    sal.Caps
+}
+
+// openEngines opens every crypto engine of the registry, with a queue for each
+// worker. One that cannot be had is left out: SAs say so when they are placed.
+func (f *Feature) openEngines() {
+	for _, dev := range f.env.Registry.Devices() {
+		if err := f.openEngine(dev); err != nil {
+			f.env.Log.Warn("crypto engine left out", "engine", dev.Info().Name, "err", err)
+		}
+	}
+}
+
+func (f *Feature) openEngine(dev sal.Device) error {
+	caps := dev.Caps()
+	if caps.Queues < len(f.workers) {
+		return fmt.Errorf("it has %d queues for %d workers", caps.Queues, len(f.workers))
+	}
+	if len(f.engines) == maxEngines {
+		return fmt.Errorf("more than %d engines", maxEngines)
+	}
+	s, err := dev.Open("vrouter fast path", false)
+	if err != nil {
+		return err
+	}
+	var lanes []*lane
+	for i, w := range f.workers {
+		q, err := s.Queue(i, f.env.Pool)
+		if err != nil {
+			_ = s.Close() // and its queues
+			return fmt.Errorf("queue %d: %w", i, err)
+		}
+		l := &lane{w: w, raw: q, sync: caps.Sync}
+		l.q = cryptoq.New(q, caps.Sync, l)
+		lanes = append(lanes, l)
+	}
+	for i, w := range f.workers {
+		w.lanes = append(w.lanes, lanes[i])
+	}
+	f.engines = append(f.engines, &engine{index: len(f.engines), dev: dev, session: s, caps: caps})
+	return nil
+}
+
+// maxEngines is what a record can name.
+const maxEngines = 256
+
+// place finds the engine for an SA, makes the SA known to it, and notes why it
+// is that one. old is the SA that had the slot before, nil if none: where its
+// engine has the same key already, it keeps it.
+func (p *prepared) place(s *sa, c *SA, old *sa) error {
+	want := c.Offload.Mode
+	if want == "" {
+		want = "software"
+	}
+	why := "no engine offers mode " + want
+	if c.Offload.Engine != "" {
+		why = fmt.Sprintf("there is no engine %q", c.Offload.Engine)
+	}
+	for _, e := range p.f.engines {
+		if c.Offload.Engine != "" && e.dev.Info().Name != c.Offload.Engine {
+			continue
+		}
+		err := e.offers(want, c)
+		if err == nil {
+			err = p.enter(s, c, old, e)
+		}
+		if err == nil {
+			s.mode, s.reason = want, "as configured: "+want
+			return nil
+		}
+		why = fmt.Sprintf("engine %s %v", e.dev.Info().Name, err)
+	}
+	if c.Offload.Policy == Require {
+		return fmt.Errorf("offload is required, and %s", why)
+	}
+	for _, e := range p.f.engines {
+		if e.offers("software", c) == nil && p.enter(s, c, old, e) == nil {
+			s.mode, s.reason = "software", "fallback to software: "+why
+			return nil
+		}
+	}
+	return fmt.Errorf("no engine takes the SA: %s", why)
+}
+
+// offers says why an engine does not do an SA in a mode, as the rest of a
+// sentence about it.
+func (e *engine) offers(mode string, s *SA) error {
+	info := e.dev.Info()
+	kind := sal.Software
+	if mode != "software" {
+		kind = sal.LookAside
+	}
+	switch {
+	case !info.Ready:
+		return fmt.Errorf("is not ready")
+	case mode == "protocol" || mode == "full" || info.Kind != kind || !e.caps.Has(sal.ModeCrypto):
+		return fmt.Errorf("does not offer mode %s", mode)
+	case s.ESN && !e.caps.ESN:
+		return fmt.Errorf("does not do extended sequence numbers")
+	}
+	for _, a := range e.caps.Algorithms {
+		if a.Algorithm == s.Algorithm && slices.Contains(a.KeyBits, (len(s.Key)-4)*8) {
+			return nil
+		}
+	}
+	return fmt.Errorf("does not do the SA's algorithm with keys of %d bits", (len(s.Key)-4)*8)
+}
+
+// enter makes the SA known to an engine.
+func (p *prepared) enter(s *sa, c *SA, old *sa, e *engine) (err error) {
+	s.engine = e
+	if old != nil && old.engine == e && old.ESN == c.ESN {
+		s.id = old.id
+		return nil
+	}
+	s.id, err = e.session.AddSA(0, &sal.SAConfig{SPI: c.SPI, Direction: c.Direction, Mode: sal.ModeCrypto, Algorithm: c.Algorithm, Key: c.Key, ESN: c.ESN})
+	if err != nil {
+		return fmt.Errorf("refuses it: %w", err)
+	}
+	p.entered = append(p.entered, entry{e, s.id})
+	return nil
+}
+
+// entry is an SA in an engine.
+type entry struct {
+	e  *engine
+	id sal.SA
+}
+
+// lane is one worker's queue into one engine, with the jobs being gathered. It
+// is the cryptoq.Resumer of its queue.
+type lane struct {
+	w    *worker
+	q    *cryptoq.Queue
+	raw  sal.Queue
+	sync bool
+	n    int
+	jobs [sal.Burst]sal.Job
+
+	// Of engines that are not sync: jobs handed over, and those that came back.
+	out, back atomic.Uint64
+}
+
+// A record's handle and slot may be used again when neither a worker nor a job
+// can name it. Workers pass within a turn, but a packet that goes round carries
+// the handle into the next turns, and a job comes back when its engine likes.
+
+// graceTurns is how many grace periods cover packets that go round: each burst
+// of them is done within a turn, and they nest but few times within 1500 bytes.
+const graceTurns = 4
+
+// leaving is a record on its way out.
+type leaving struct {
+	f     *Feature
+	s     *sa
+	turns int
+	lanes []*lane
+	marks []uint64
+}
+
+// leave takes back a record that no worker can find any more, and with del its
+// SA in the engine.
+func (f *Feature) leave(s *sa, del bool) {
+	x := &leaving{f: f, s: s}
+	f.env.Grace.Retire(func() {
+		if del {
+			_ = s.engine.session.DelSA(s.id) // a lost engine has forgotten it already
+		}
+		for _, w := range f.workers {
+			if l := w.lanes[s.engine.index]; !l.sync {
+				x.lanes, x.marks = append(x.lanes, l), append(x.marks, l.out.Load())
+			}
+		}
+		x.wait()
+	})
+}
+
+func (x *leaving) wait() {
+	x.turns++
+	for i, l := range x.lanes {
+		if l.back.Load() < x.marks[i] {
+			x.f.env.Grace.Retire(x.wait)
+			return
+		}
+	}
+	if x.turns < graceTurns {
+		x.f.env.Grace.Retire(x.wait)
+		return
+	}
+	x.f.sels[x.s.handle] = nil
+	x.f.handles.Free(x.s.handle)
+	x.f.sad.live.done(x.s.slot)
+}

@@ -1,0 +1,113 @@
+package ipsec
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"vrouter/fastpath/drop"
+	"vrouter/pkg/replay"
+	"vrouter/pkg/sal"
+)
+
+// States reads SAs by name, all for an empty list.
+func (f *Feature) States(names []string) []SAState {
+	var out []SAState
+	each(names, f.sas, func(name string, s *sa) { out = append(out, f.state(name, s)) })
+	return out
+}
+
+func (f *Feature) state(name string, s *sa) SAState {
+	l := f.sad.live.line(s.slot)
+	st := SAState{Name: name, SPI: s.SPI, Direction: s.Direction, AddedAt: s.added,
+		UsedAt: atomic.LoadInt64(&l.UsedAt), Packets: atomic.LoadUint64(&l.Packets), Bytes: atomic.LoadUint64(&l.Bytes),
+		Seq: atomic.LoadUint64(&l.Seq), Window: s.ReplayWindow, Engine: s.engine.dev.Info().Name, Mode: s.mode, Reason: s.reason}
+	if s.stale != "" {
+		st.Reason = "carries nothing: " + s.stale
+	}
+	if s.Direction == sal.Inbound {
+		st.Seq, st.Bitmap = f.window(s.slot)
+	}
+	for r, n := range f.errors(s) {
+		if n == 0 {
+			continue
+		}
+		st.Errors = append(st.Errors, Error{drop.Reason(r).String(), n})
+		switch drop.Reason(r) {
+		case drop.ESPReplay, drop.ESPLate:
+			st.Replayed += n
+		case drop.ESPBadICV:
+			st.Failed = n
+		}
+	}
+	return st
+}
+
+// window reads a replay window beside the worker that moves it: by a copy, which
+// may mix two moments but is in itself as good as any.
+func (f *Feature) window(slot uint32) (top, bitmap uint64) {
+	var c [replay.MaxWords]uint64
+	for i, w := range f.sad.live.window(slot) {
+		c[i] = w
+	}
+	w := replay.View(c[:])
+	top = w.Top()
+	for i := uint64(0); i < 64 && i < top; i++ {
+		if w.Seen(top - i) {
+			bitmap |= 1 << i
+		}
+	}
+	return top, bitmap
+}
+
+// errors are an SA's dead packets by reason.
+func (f *Feature) errors(s *sa) (e [drop.N]uint64) {
+	t := f.sad.errs.At(s.slot)
+	for i, r := range saReasons {
+		if r != drop.None {
+			e[r] = atomic.LoadUint64(&t[i])
+		}
+	}
+	if s.mismatch != 0 {
+		e[drop.IPsecPolicyMismatch] = f.env.Counters.Read(s.mismatch).Packets
+	}
+	return e
+}
+
+// PolicyStates reads SPD entries by name, all for an empty list.
+func (f *Feature) PolicyStates(names []string) []PolicyState {
+	var out []PolicyState
+	each(names, f.policies, func(name string, q *policy) {
+		c := f.env.Counters.Read(q.counter)
+		out = append(out, PolicyState{name, c.Packets, c.Bytes})
+	})
+	return out
+}
+
+func each[T any](names []string, m map[string]T, do func(string, T)) {
+	if len(names) == 0 {
+		for n := range m {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+	}
+	for _, n := range names {
+		if x, ok := m[n]; ok {
+			do(n, x)
+		}
+	}
+}
+
+// Engines describes the crypto engines: what they are, what they can do, how
+// many of their own failures were counted.
+func (f *Feature) Engines(do func(info sal.DeviceInfo, caps sal.Caps, sas int, failures uint64)) {
+	for _, e := range f.engines {
+		n, failures := 0, uint64(0)
+		for _, s := range f.sas {
+			if s.engine == e {
+				n++
+				failures += f.errors(s)[drop.SALDevice]
+			}
+		}
+		do(e.dev.Info(), e.caps, n, failures)
+	}
+}
