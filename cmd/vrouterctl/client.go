@@ -1,282 +1,125 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/Juniper/go-netconf/netconf"
-	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
-	"golang.org/x/crypto/ssh/knownhosts"
-	"golang.org/x/term"
+
+	"vrouter/mgmt/codec"
+	"vrouter/mgmt/data"
 )
 
-// The client stands on Juniper/go-netconf, for its sessions, messages and
-// errors. Against scrapligo, which is better kept and speaks base:1.1, speaks
-// that it cannot use a unix socket, and that it finds the end of a reply by
-// matching patterns over a growing buffer: slow for a whole configuration.
-// go-netconf takes any Transport, so ours is below: the same end-of-message
-// framing over SSH or a unix socket, with errors where the library's own
-// transport ignores them.
-
-// wire is a go-netconf Transport over a byte stream.
-type wire struct {
-	r     *bufio.Reader
-	w     io.Writer
-	close func() error
+// client is an open session.
+type client struct {
+	s    *netconf.Session
+	warn func(string) // hears of warnings in replies
 }
 
-const endOfMessage = "]]>]]>"
-
-func newWire(r io.Reader, w io.Writer, close func() error) *wire {
-	return &wire{bufio.NewReaderSize(r, 64<<10), w, close}
+// dial opens a session as the flags say.
+func (a *app) dial() (*client, error) {
+	var t *wire
+	var err error
+	if a.host == "" {
+		t, err = a.dialUnix()
+	} else {
+		t, err = a.dialSSH()
+	}
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	s := netconf.NewSession(t)
+	if t.fault != nil {
+		_ = t.Close()
+		err := fmt.Errorf("no session: %w", t.fault)
+		if a.host == "" {
+			err = fmt.Errorf("%w (%s lets in root and those who stand in its users file)", err, a.socket)
+		}
+		return nil, unreachable(err)
+	}
+	return &client{s, func(w string) { fmt.Fprintf(a.err, "warning: %s\n", printable(w)) }}, nil
 }
 
-func (t *wire) Send(b []byte) error {
-	_, err := t.w.Write(append(b, endOfMessage...))
+func (a *app) dialUnix() (*wire, error) {
+	d := net.Dialer{Timeout: a.timeout}
+	c, err := d.Dial("unix", a.socket)
+	if err != nil {
+		return nil, fmt.Errorf("%w (is vrouterd running? --socket names another one, --host a vRouter elsewhere)", err)
+	}
+	return newWire(c, c, &patience{conn: c, d: a.timeout}, c.Close), nil
+}
+
+// call runs one operation and gives the rpc-reply whole.
+func (c *client) call(operation string) ([]byte, error) {
+	r, err := c.s.Exec(netconf.RawMethod(operation))
+	if r == nil || err != nil && len(r.Errors) == 0 {
+		return nil, unreachable(err)
+	}
+	if len(r.Errors) > 0 {
+		refusals, warnings := readErrors([]byte(r.RawReply))
+		for _, w := range warnings {
+			c.warn(w.String())
+		}
+		if len(refusals) > 0 {
+			return nil, &refusal{errs: refusals}
+		}
+	}
+	return []byte(r.RawReply), nil
+}
+
+// do runs an operation whose reply says no more than that it is done.
+func (c *client) do(operation string) error {
+	_, err := c.call(operation)
 	return err
 }
 
-func (t *wire) Receive() ([]byte, error) {
-	var msg []byte
-	for {
-		part, err := t.r.ReadSlice('>')
-		msg = append(msg, part...)
+// tree runs a get or get-config and reads the <data> of the reply.
+func (c *client) tree(operation string) (*data.Container, error) {
+	s, err := schema()
+	if err != nil {
+		return nil, err
+	}
+	reply, err := c.call(operation)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := inside(reply, "data")
+	if err != nil {
+		return nil, unreachable(fmt.Errorf("the reply cannot be read: %w", err))
+	}
+	t, err := codec.ReadRaw(s, raw)
+	if err != nil {
+		return nil, unreachable(fmt.Errorf("the reply cannot be read; was this vrouterctl built for another version of vRouter? %w", err))
+	}
+	return t, nil
+}
+
+// inside finds the child of that name in the root element of a message.
+func inside(msg []byte, name string) (codec.Raw, error) {
+	lx, err := codec.NewLexer(msg, nil)
+	if err != nil {
+		return codec.Raw{}, err
+	}
+	for depth := 0; ; {
+		t, err := lx.Next()
 		switch {
-		case bytes.HasSuffix(msg, []byte(endOfMessage)):
-			return bytes.TrimSpace(msg[:len(msg)-len(endOfMessage)]), nil
-		case err == bufio.ErrBufferFull:
-		case err == io.EOF:
-			return nil, errors.New("the server closed the session")
 		case err != nil:
-			return nil, err
-		}
-	}
-}
-
-func (t *wire) Close() error { return t.close() }
-
-func (t *wire) SendHello(h *netconf.HelloMessage) error {
-	b, err := xml.Marshal(h)
-	if err != nil {
-		return err
-	}
-	return t.Send(b)
-}
-
-func (t *wire) ReceiveHello() (*netconf.HelloMessage, error) {
-	h := &netconf.HelloMessage{}
-	b, err := t.Receive()
-	if err != nil {
-		return h, err
-	}
-	return h, xml.Unmarshal(b, h)
-}
-
-// client is an open session.
-type client struct{ s *netconf.Session }
-
-// dial opens a session as the flags say.
-func dial(f *flags) (*client, error) {
-	var t *wire
-	var err error
-	if f.socket != "" {
-		t, err = dialUnix(f.socket)
-	} else {
-		t, err = dialSSH(f)
-	}
-	if err != nil {
-		return nil, err
-	}
-	s := netconf.NewSession(t)
-	if len(s.ServerCapabilities) == 0 {
-		_ = t.Close()
-		return nil, errors.New("no NETCONF hello from the server")
-	}
-	return &client{s}, nil
-}
-
-func dialUnix(path string) (*wire, error) {
-	c, err := net.Dial("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("%w (is vrouterd running? choose its socket with --socket)", err)
-	}
-	return newWire(c, c, c.Close), nil
-}
-
-func dialSSH(f *flags) (*wire, error) {
-	check, err := hostKeys(f)
-	if err != nil {
-		return nil, err
-	}
-	addr := f.host
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		addr = net.JoinHostPort(strings.Trim(addr, "[]"), "830")
-	}
-	c, err := ssh.Dial("tcp", addr, &ssh.ClientConfig{User: f.user, Auth: logins(f), HostKeyCallback: check, Timeout: f.timeout})
-	if err != nil {
-		return nil, err
-	}
-	s, err := c.NewSession()
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	in, err1 := s.StdinPipe()
-	out, err2 := s.StdoutPipe()
-	if err := errors.Join(err1, err2, s.RequestSubsystem("netconf")); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return newWire(out, in, c.Close), nil
-}
-
-// hostKeys accepts the keys in known_hosts; --accept-new adds an unknown
-// host's key, as OpenSSH's StrictHostKeyChecking=accept-new. A key that
-// changed is never accepted.
-func hostKeys(f *flags) (ssh.HostKeyCallback, error) {
-	file := f.knownHosts
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return nil, err
-	}
-	h, err := os.OpenFile(file, os.O_CREATE|os.O_RDONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	h.Close()
-	known, err := knownhosts.New(file)
-	if err != nil {
-		return nil, err
-	}
-	return func(host string, remote net.Addr, key ssh.PublicKey) error {
-		err := known(host, remote, key)
-		var unknown *knownhosts.KeyError
-		if !errors.As(err, &unknown) {
-			return err
-		}
-		if len(unknown.Want) > 0 {
-			return fmt.Errorf("the host key of %s has CHANGED (%s): someone may be in between; if not, remove the old line from %s", host, ssh.FingerprintSHA256(key), file)
-		}
-		if !f.acceptNew {
-			return fmt.Errorf("the host key of %s (%s) is not in %s; compare it, then use --accept-new once", host, ssh.FingerprintSHA256(key), file)
-		}
-		out, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
-		}
-		defer out.Close()
-		_, err = fmt.Fprintln(out, knownhosts.Line([]string{knownhosts.Normalize(host)}, key))
-		return err
-	}, nil
-}
-
-// logins are the ways to log in: key file, agent, password.
-func logins(f *flags) (l []ssh.AuthMethod) {
-	l = append(l, ssh.PublicKeysCallback(func() ([]ssh.Signer, error) {
-		var keys []ssh.Signer
-		if sock := os.Getenv("SSH_AUTH_SOCK"); sock != "" && f.key == "" {
-			if c, err := net.Dial("unix", sock); err == nil {
-				if k, err := agent.NewClient(c).Signers(); err == nil {
-					keys = append(keys, k...)
-				}
+			return codec.Raw{}, err
+		case t == codec.EOF, t == codec.End:
+			return codec.Raw{}, errors.New("it holds no " + name)
+		case t != codec.Start:
+		case depth == 0:
+			depth++
+		case bytes.Equal(lx.Local, []byte(name)):
+			return lx.Skip()
+		default:
+			if _, err := lx.Skip(); err != nil {
+				return codec.Raw{}, err
 			}
-		}
-		files := []string{f.key}
-		if f.key == "" {
-			home, _ := os.UserHomeDir()
-			files = []string{filepath.Join(home, ".ssh/id_ed25519"), filepath.Join(home, ".ssh/id_ecdsa"), filepath.Join(home, ".ssh/id_rsa")}
-		}
-		for _, name := range files {
-			b, err := os.ReadFile(name)
-			if err != nil {
-				if f.key != "" {
-					return nil, err
-				}
-				continue
-			}
-			k, err := ssh.ParsePrivateKey(b)
-			if err != nil {
-				if f.key != "" {
-					return nil, fmt.Errorf("%s: %w", name, err)
-				}
-				continue
-			}
-			keys = append(keys, k)
-		}
-		return keys, nil
-	}))
-	// Never on the command line, where every process list shows it.
-	if p, ok := os.LookupEnv("VROUTER_PASSWORD"); ok {
-		return append(l, ssh.Password(p))
-	}
-	if term.IsTerminal(int(os.Stdin.Fd())) {
-		l = append(l, ssh.PasswordCallback(func() (string, error) {
-			fmt.Fprintf(os.Stderr, "%s@%s's password: ", f.user, f.host)
-			b, err := term.ReadPassword(int(os.Stdin.Fd()))
-			fmt.Fprintln(os.Stderr)
-			return string(b), err
-		}))
-	}
-	return l
-}
-
-// rpcError is all errors of one reply, for people.
-type rpcError struct{ list []netconf.RPCError }
-
-func (e *rpcError) Error() string {
-	var b strings.Builder
-	for i, x := range e.list {
-		if i > 0 {
-			b.WriteString("\n")
-		}
-		fmt.Fprintf(&b, "%s", x.Tag)
-		if p := strings.TrimSpace(x.Path); p != "" {
-			fmt.Fprintf(&b, " at %s", p)
-		}
-		if m := strings.TrimSpace(x.Message); m != "" {
-			fmt.Fprintf(&b, ": %s", m)
-		}
-	}
-	return b.String()
-}
-
-// call runs one operation and gives the reply whole.
-func (c *client) call(body string) (string, error) {
-	r, err := c.s.Exec(netconf.RawMethod(body))
-	if r != nil && len(r.Errors) > 0 {
-		return "", &rpcError{r.Errors}
-	}
-	if err != nil {
-		return "", err
-	}
-	return r.RawReply, nil
-}
-
-// data runs a get or get-config and gives the <data> element.
-func (c *client) data(body string) ([]byte, error) {
-	reply, err := c.call(body)
-	if err != nil {
-		return nil, err
-	}
-	dec := xml.NewDecoder(strings.NewReader(reply))
-	for {
-		start := dec.InputOffset()
-		tok, err := dec.Token()
-		if err != nil {
-			return nil, fmt.Errorf("the reply has no data: %w", err)
-		}
-		if e, ok := tok.(xml.StartElement); ok && e.Name.Local == "data" {
-			if err := dec.Skip(); err != nil {
-				return nil, err
-			}
-			return []byte(reply[start:dec.InputOffset()]), nil
 		}
 	}
 }
@@ -286,4 +129,30 @@ func (c *client) close() {
 	_ = c.s.Close()
 }
 
-const defaultTimeout = 30 * time.Second
+// element writes an element that holds a text.
+func element(name, text string) string {
+	return "<" + name + ">" + string(codec.AppendText(nil, text)) + "</" + name + ">"
+}
+
+// getConfig is the operation that reads a datastore.
+func getConfig(ds, filter string) string {
+	return "<get-config><source><" + ds + "/></source>" + filter + "</get-config>"
+}
+
+func subtree(filter string) string { return `<filter type="subtree">` + filter + `</filter>` }
+
+// seconds writes a duration for confirm-timeout, rounded up.
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// indented is how XML is written for people.
+func indented(tree *data.Container) (string, error) {
+	s, err := schema()
+	if err != nil {
+		return "", err
+	}
+	b := codec.Writer{Schema: s, Indent: "  "}.Append(nil, tree)
+	if len(b) == 0 {
+		return "", nil
+	}
+	return strings.TrimRight(string(b), "\n") + "\n", nil
+}

@@ -3,62 +3,100 @@
 //
 // It talks to the local vrouterd over its unix socket, or to any vRouter over
 // SSH with --host.
+//
+// Where things stand: client.go is a session, wire.go its bytes, ssh.go and
+// login.go the way in; show.go and view_*.go what is shown; edit.go, diff.go,
+// commit.go what is changed; complete.go what the shell asks.
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/fatih/color"
 	"github.com/spf13/cobra"
 )
 
-type flags struct {
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// An app is one run of the command.
+type app struct {
 	host, user, key, knownHosts string
 	socket                      string
 	acceptNew                   bool
 	timeout                     time.Duration
 	json, noColor               bool
+
+	in  io.Reader
+	out *screen
+	err *screen
+	// ask reads a secret from the person at the terminal; nil when there is none.
+	ask func(prompt string) (string, error)
 }
 
-func main() {
-	f := &flags{}
-	root := command(f)
-	if err := root.Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, color.RedString("error:"), err)
-		os.Exit(1)
+// run carries out a command line and gives the exit code.
+func run(args []string, in io.Reader, out, errOut io.Writer) int {
+	a := &app{in: in, out: newScreen(out), err: newScreen(errOut), ask: terminal()}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	err := root.Execute()
+	if e := a.out.Flush(); e != nil && err == nil { // a disk that is full must not look like success
+		err = fmt.Errorf("the output could not be written: %w", e)
 	}
+	a.report(err)
+	_ = a.err.Flush()
+	return exitCode(err)
+}
+
+// report tells the user what went wrong.
+func (a *app) report(err error) {
+	if err == nil || errors.Is(err, errDiffers) {
+		return
+	}
+	fmt.Fprintf(a.err, "%s %s\n", a.err.paint(color.FgRed, "error:"), printable(err.Error()))
 }
 
 // DefaultSocket is where vrouterd listens for local clients.
 const DefaultSocket = "/run/vrouter/netconf.sock"
 
-func command(f *flags) *cobra.Command {
-	root := &cobra.Command{
-		Use:   "vrouterctl",
-		Short: "show and configure a vRouter over NETCONF",
-		Long: `Show and configure a vRouter over NETCONF.
+const defaultTimeout = 30 * time.Second
 
-Without --host, the vRouter of this machine is asked over its unix socket
-(root, or a member of its group). With --host it is SSH, port 830: the key of
---key, else those of the SSH agent and ~/.ssh, else a password (from the
-terminal or the environment variable VROUTER_PASSWORD).`,
+const about = `Show and configure a vRouter over NETCONF.
+
+Without --host, the vRouter of this machine is asked over its unix socket: as
+root, or as a user who stands in its users file. With --host it is SSH, port
+830: the key of --key, else those of the SSH agent and of ~/.ssh, else a
+password, from the terminal or the environment variable VROUTER_PASSWORD.
+
+Exit codes:
+  0  done; for diff: nothing differs
+  1  diff: something differs
+  2  the command line or a file that it names is wrong
+  3  the vRouter cannot be reached, or the session broke
+  4  the vRouter refused, or does not have what was asked for`
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:          "vrouterctl",
+		Short:        "show and configure a vRouter over NETCONF",
+		Long:         about,
 		SilenceUsage: true, SilenceErrors: true,
 		Version: version(),
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if f.noColor {
-				color.NoColor = true
+		PersistentPreRun: func(*cobra.Command, []string) {
+			if a.noColor {
+				a.out.colour, a.err.colour = false, false
 			}
-			if f.host != "" {
-				f.socket = ""
-			} else if f.socket == "" {
-				f.socket = DefaultSocket
-			}
-			return nil
 		},
 	}
 	me := "admin"
@@ -67,24 +105,28 @@ terminal or the environment variable VROUTER_PASSWORD).`,
 	}
 	home, _ := os.UserHomeDir()
 	p := root.PersistentFlags()
-	p.StringVarP(&f.host, "host", "H", "", "vRouter to reach over SSH: host, or host:port")
-	p.StringVarP(&f.user, "user", "u", me, "user name for SSH")
-	p.StringVarP(&f.key, "key", "i", "", "private key file for SSH")
-	p.StringVar(&f.knownHosts, "known-hosts", filepath.Join(home, ".ssh/known_hosts"), "file of known host keys")
-	p.BoolVar(&f.acceptNew, "accept-new", false, "add the key of a host that is not known yet")
-	p.StringVarP(&f.socket, "socket", "S", os.Getenv("VROUTER_SOCKET"), "unix socket of a local vrouterd (default "+DefaultSocket+")")
-	p.DurationVar(&f.timeout, "timeout", defaultTimeout, "limit for connecting")
-	p.BoolVar(&f.json, "json", false, "print JSON (RFC 7951) instead of tables")
-	p.BoolVar(&f.noColor, "no-color", false, "no colour, on a terminal either")
+	p.StringVarP(&a.host, "host", "H", "", "vRouter to reach over SSH: [user@]host[:port]")
+	p.StringVarP(&a.user, "user", "u", me, "user name for SSH")
+	p.StringVarP(&a.key, "key", "i", "", "private key file for SSH")
+	p.StringVar(&a.knownHosts, "known-hosts", filepath.Join(home, ".ssh/known_hosts"), "file of known host keys")
+	p.BoolVar(&a.acceptNew, "accept-new", false, "add the key of a host that is not known yet")
+	p.StringVarP(&a.socket, "socket", "S", or(os.Getenv("VROUTER_SOCKET"), DefaultSocket), "unix socket of a vrouterd on this machine, also by VROUTER_SOCKET")
+	p.DurationVar(&a.timeout, "timeout", defaultTimeout, "how long the vRouter may be silent before it is given up; 0 is for ever")
+	p.BoolVar(&a.noColor, "no-color", false, "no colour, on a terminal either")
+	root.MarkFlagsMutuallyExclusive("host", "socket")
+	_ = root.MarkPersistentFlagFilename("socket")
+	for _, f := range []string{"host", "user", "timeout"} {
+		_ = root.RegisterFlagCompletionFunc(f, cobra.NoFileCompletions)
+	}
 
-	root.AddCommand(showCommand(f), editCommand(f), diffCommand(f), validateCommand(f), commitCommand(f), discardCommand(f),
-		rollbackCommand(f), copyCommand(f), rpcCommand(f))
+	root.AddCommand(a.showCommand(), a.editCommand(), a.diffCommand(), a.validateCommand(), a.commitCommand(), a.discardCommand(),
+		a.rollbackCommand(), a.copyCommand(), a.rpcCommand())
 	return root
 }
 
 // with opens a session around a command.
-func (f *flags) with(do func(*client) error) error {
-	c, err := dial(f)
+func (a *app) with(do func(*client) error) error {
+	c, err := a.dial()
 	if err != nil {
 		return err
 	}
@@ -101,4 +143,27 @@ func version() string {
 		}
 	}
 	return "development"
+}
+
+// or gives the first text that is there.
+func or(s ...string) string {
+	for _, x := range s {
+		if x != "" {
+			return x
+		}
+	}
+	return ""
+}
+
+// datastores are those that exist, as they are named on the command line.
+var datastores = []string{"running", "candidate", "startup"}
+
+// checkDatastore refuses a name that is none of them.
+func checkDatastore(names ...string) error {
+	for _, n := range names {
+		if !slices.Contains(datastores, n) {
+			return fmt.Errorf("there is no datastore %q; there are %s", n, strings.Join(datastores, ", "))
+		}
+	}
+	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,68 +15,105 @@ import (
 )
 
 // schema is what replies are read by: the modules this vrouterctl was built
-// with, everything of theirs on, so that nothing of a reply is unknown.
+// with, as a vRouter of the same build has them.
 var schema = sync.OnceValues(func() (*yang.Schema, error) {
 	on := modules.Features()
 	return yang.Load(yang.Options{FS: modules.FS, Features: func(m, f string) bool { return slices.Contains(on[m], f) }}, modules.Implemented()...)
 })
 
-// tree runs a get or get-config and reads the reply.
-func (c *client) tree(body string) (*data.Container, error) {
-	s, err := schema()
-	if err != nil {
-		return nil, err
-	}
-	b, err := c.data(body)
-	if err != nil {
-		return nil, err
-	}
-	return codec.Read(s, b)
-}
-
-// view is one thing to show: a subtree filter, and how its data becomes a
+// A view is one thing to show: what to ask for, and how the answer becomes a
 // table.
 type view struct {
-	use, short string
-	aliases    []string
-	filter     string
-	// only inserts the names on the command line into the filter.
-	only  func(name string) string
-	table func(root *data.Container) *table
+	words   string // "ipsec sa"
+	short   string
+	aliases []string
+	filter  string // subtree filter for all of it
+	list    *list  // in place of filter: the user can name entries
+	// defaults tells that the table shows defaults in use as well.
+	defaults bool
+	table    func(root *data.Container) *table
 }
 
-func showCommand(f *flags) *cobra.Command {
+// A list is entries with the key name that can be asked for one by one.
+type list struct {
+	what  string   // for messages
+	path  []string // local names, from the root to the list
+	open  string   // start tags of what is around the entries
+	inner string   // what to ask of an entry; "" is everything
+	close string
+	// from is where the names for completion come from, when it is another list.
+	from *list
+}
+
+// filter selects the entries of these names, all where there are none.
+func (l *list) filter(names []string) string {
+	entry := l.path[len(l.path)-1]
+	if len(names) == 0 {
+		inner := l.inner
+		if inner != "" {
+			inner = "<name/>" + inner
+		}
+		return l.open + "<" + entry + ">" + inner + "</" + entry + ">" + l.close
+	}
+	var b strings.Builder
+	for _, n := range names {
+		b.WriteString("<" + entry + ">" + element("name", n) + l.inner + "</" + entry + ">")
+	}
+	return l.open + b.String() + l.close
+}
+
+// keys selects the names of all entries.
+func (l *list) keys() string {
+	entry := l.path[len(l.path)-1]
+	return l.open + "<" + entry + "><name/></" + entry + ">" + l.close
+}
+
+// missing tells which of the names an answer has not.
+func (l *list) missing(root *data.Container, names []string) error {
+	have := map[string]bool{}
+	for _, n := range l.names(root) {
+		have[n] = true
+	}
+	for _, n := range names {
+		if !have[n] {
+			return absent(fmt.Sprintf("there is no %s %q", l.what, n))
+		}
+	}
+	return nil
+}
+
+func (l *list) names(root *data.Container) (names []string) {
+	last := len(l.path) - 1
+	for _, e := range entries(sub(root, l.path[:last]...), l.path[last]) {
+		names = append(names, val(e, "name"))
+	}
+	return names
+}
+
+func (a *app) showCommand() *cobra.Command {
 	show := &cobra.Command{Use: "show", Short: "show state and configuration"}
+	show.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON (RFC 7951) instead of tables")
 	for _, v := range views {
 		parent := show
-		use := v.use
-		if first, rest, two := strings.Cut(v.use, "/"); two {
-			use = rest
+		first, use, two := strings.Cut(v.words, " ")
+		if two {
 			parent = child(show, first)
+		} else {
+			use = first
 		}
-		parent.AddCommand(&cobra.Command{
-			Use: use + argsOf(v), Short: v.short, Aliases: v.aliases, Args: maxArgs(v),
+		c := &cobra.Command{
+			Use: use, Short: v.short, Aliases: v.aliases, Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 			RunE: func(_ *cobra.Command, args []string) error {
-				return f.with(func(c *client) error { return v.show(f, c, args) })
+				return a.with(func(c *client) error { return a.show(c, v, args) })
 			},
-		})
+		}
+		if v.list != nil {
+			c.Use, c.Args, c.ValidArgsFunction = use+" [NAME...]", cobra.ArbitraryArgs, a.completeNames(v.list)
+		}
+		parent.AddCommand(c)
 	}
-	show.AddCommand(showConfig(f))
+	show.AddCommand(a.showConfig())
 	return show
-}
-
-func argsOf(v view) string {
-	if v.only == nil {
-		return ""
-	}
-	return " [NAME...]"
-}
-
-func maxArgs(v view) cobra.PositionalArgs {
-	if v.only == nil {
-		return cobra.NoArgs
-	}
-	return cobra.ArbitraryArgs
 }
 
 // child finds or makes the command in the middle of "ipsec sa".
@@ -87,51 +123,72 @@ func child(c *cobra.Command, name string) *cobra.Command {
 			return x
 		}
 	}
-	x := &cobra.Command{Use: name, Short: "show " + name + " state"}
+	x := &cobra.Command{Use: name, Short: "show state of " + name}
 	c.AddCommand(x)
 	return x
 }
 
-func (v view) show(f *flags, c *client, names []string) error {
+func (a *app) show(c *client, v view, names []string) error {
 	filter := v.filter
-	if len(names) > 0 {
-		var b strings.Builder
-		for _, n := range names {
-			b.WriteString(v.only(string(codec.AppendText(nil, n))))
-		}
-		filter = b.String()
+	if v.list != nil {
+		filter = v.list.filter(names)
 	}
-	root, err := c.tree(`<get><filter type="subtree">` + filter + `</filter></get>`)
+	body := subtree(filter)
+	if v.defaults && !a.json {
+		body += `<with-defaults xmlns="urn:ietf:params:xml:ns:yang:ietf-netconf-with-defaults">report-all</with-defaults>`
+	}
+	root, err := c.tree("<get>" + body + "</get>")
 	if err != nil {
 		return err
 	}
-	if f.json {
-		fmt.Println(string(codec.Writer{Indent: "  "}.AppendJSON(nil, root)))
-		return nil
+	if v.list != nil {
+		if err := v.list.missing(root, names); err != nil {
+			return err
+		}
 	}
-	v.table(root).print(os.Stdout)
+	if a.json {
+		// Nobody needs a key to look at state. What shows a configuration
+		// whole is "show config".
+		return a.printJSON(root, func(n *yang.Node) bool { return n.DenyAll })
+	}
+	v.table(root).print(a.out)
 	return nil
 }
 
-func showConfig(f *flags) *cobra.Command {
+func (a *app) printJSON(root *data.Container, hide func(*yang.Node) bool) error {
+	s, err := schema()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "%s\n", codec.Writer{Schema: s, Indent: "  ", Hide: hide}.AppendJSON(nil, root))
+	return err
+}
+
+func (a *app) showConfig() *cobra.Command {
 	return &cobra.Command{
-		Use: "config [DATASTORE]", Short: "show a configuration (default: running)", Args: cobra.MaximumNArgs(1), ValidArgs: datastores,
+		Use: "config [DATASTORE]", Short: "show a configuration (default: running)", Args: cobra.MaximumNArgs(1), ValidArgsFunction: completeDatastores(1),
+		Long: `Show a configuration as XML, in the form that "vrouterctl edit" takes. Users of
+role admin see the keys of SAs in it.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			ds := "running"
 			if len(args) > 0 {
 				ds = args[0]
 			}
-			return f.with(func(c *client) error {
-				if f.json {
-					tree, err := c.tree("<get-config><source><" + ds + "/></source></get-config>")
-					if err != nil {
-						return err
-					}
-					fmt.Println(string(codec.Writer{Indent: "  "}.AppendJSON(nil, tree)))
-					return nil
+			if err := checkDatastore(ds); err != nil {
+				return err
+			}
+			return a.with(func(c *client) error {
+				root, err := c.tree(getConfig(ds, ""))
+				if err != nil {
+					return err
 				}
-				text, err := c.config(ds)
-				fmt.Print(text)
+				if a.json {
+					return a.printJSON(root, nil)
+				}
+				text, err := indented(root)
+				if err == nil {
+					_, err = a.out.WriteString(text)
+				}
 				return err
 			})
 		},

@@ -2,138 +2,98 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/fatih/color"
-
-	"vrouter/mgmt/data"
 )
 
-// table is rows of text; a column's colour is chosen by its cell.
+// A table is rows of text. Its lines are never broken: on a narrow terminal
+// the terminal does that, and a pipe into less -S shows them whole.
 type table struct {
-	head []string
-	rows [][]string
-	// empty is said instead of a table without rows.
-	empty string
-	// right marks columns of numbers.
-	right map[int]bool
+	columns []column
+	rows    [][]string
+	empty   string // what is said instead of a table without rows
 }
 
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+// A column has a heading and a kind of cells.
+type column struct {
+	head string
+	kind kind
+}
 
-func (t *table) print(w io.Writer) {
+type kind uint8
+
+const (
+	text   kind = iota
+	number      // to the right
+	state       // coloured by its value
+)
+
+func newTable(empty string, columns ...column) *table { return &table{columns: columns, empty: empty} }
+
+// add adds a row; an empty cell shows as "-".
+func (t *table) add(cells ...string) {
+	for i, c := range cells {
+		cells[i] = or(strings.ReplaceAll(printable(c), "\n", " "), "-")
+	}
+	t.rows = append(t.rows, cells)
+}
+
+// more adds a line to the row above: one cell, the others blank.
+func (t *table) more(column int, cell string) {
+	row := make([]string, len(t.columns))
+	row[column] = printable(cell)
+	t.rows = append(t.rows, row)
+}
+
+func (t *table) print(s *screen) {
 	if len(t.rows) == 0 {
-		fmt.Fprintln(w, t.empty)
+		fmt.Fprintln(s, t.empty)
 		return
 	}
-	width := make([]int, len(t.head))
-	for _, r := range append([][]string{t.head}, t.rows...) {
-		for i, c := range r {
-			width[i] = max(width[i], utf8.RuneCountInString(c))
+	heads, width := make([]string, len(t.columns)), make([]int, len(t.columns))
+	for i, c := range t.columns {
+		heads[i], width[i] = c.head, utf8.RuneCountInString(c.head)
+		for _, r := range t.rows {
+			width[i] = max(width[i], utf8.RuneCountInString(r[i]))
 		}
 	}
-	line := func(r []string, paint func(string) string) {
+	line := func(cells []string, paint func(i int, cell string) string) {
 		var b strings.Builder
-		for i, c := range r {
+		for i, c := range cells {
 			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(c))
-			if t.right[i] {
-				b.WriteString(pad + paint(c))
-			} else if b.WriteString(paint(c)); i < len(r)-1 {
-				b.WriteString(pad)
-			}
-			if i < len(r)-1 {
+			if i > 0 {
 				b.WriteString("  ")
 			}
-		}
-		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
-	}
-	line(t.head, func(s string) string { return color.New(color.Bold).Sprint(s) })
-	for _, r := range t.rows {
-		line(r, paint)
-	}
-}
-
-// paint gives states their colour.
-func paint(s string) string {
-	switch s {
-	case "up", "reachable", "protect", "active", "yes":
-		return color.GreenString(s)
-	case "down", "failed", "discard", "error", "fault":
-		return color.RedString(s)
-	case "stale", "incomplete", "attack?", "attack", "warning":
-		return color.YellowString(s)
-	}
-	return s
-}
-
-// The readers below look into a reply's tree by local names; what is absent
-// reads as "".
-
-// sub finds a container by its path of local names.
-func sub(c *data.Container, path ...string) *data.Container {
-	for _, name := range path {
-		if c == nil {
-			return nil
-		}
-		n := c.S.Child(nil, []byte(name))
-		if n == nil {
-			return nil
-		}
-		c = c.Sub(n)
-	}
-	return c
-}
-
-// val reads a leaf by its path of local names.
-func val(c *data.Container, path ...string) string {
-	c = sub(c, path[:len(path)-1]...)
-	if c == nil {
-		return ""
-	}
-	n := c.S.Child(nil, []byte(path[len(path)-1]))
-	if n == nil {
-		return ""
-	}
-	v, _, _ := c.Value(n)
-	return v.Text
-}
-
-// entries lists a list's entries.
-func entries(c *data.Container, name string) (out []*data.Container) {
-	if c == nil {
-		return nil
-	}
-	n := c.S.Child(nil, []byte(name))
-	if n == nil {
-		return nil
-	}
-	if l := c.List(n); l != nil {
-		l.Each(func(_ string, e data.Node) bool {
-			if x, ok := e.(*data.Container); ok {
-				out = append(out, x)
+			if t.columns[i].kind == number {
+				b.WriteString(pad + paint(i, c))
+			} else {
+				b.WriteString(paint(i, c) + pad)
 			}
-			return true
+		}
+		fmt.Fprintln(s, strings.TrimRight(b.String(), " "))
+	}
+	line(heads, func(_ int, cell string) string { return s.paint(color.Bold, cell) })
+	for _, r := range t.rows {
+		line(r, func(i int, cell string) string {
+			if t.columns[i].kind == state {
+				return s.paint(hue(cell), cell)
+			}
+			return cell
 		})
 	}
-	return out
 }
 
-// bare cuts the module off an identity.
-func bare(s string) string {
-	if i := strings.LastIndexByte(s, ':'); i >= 0 {
-		return s[i+1:]
+// hue gives a state its colour.
+func hue(s string) color.Attribute {
+	switch s {
+	case "up", "reachable", "protect", "yes":
+		return color.FgGreen
+	case "down", "discard", "error", "no":
+		return color.FgRed
+	case "stale", "incomplete", "attack", "warning":
+		return color.FgYellow
 	}
-	return s
-}
-
-// or gives the first text that is there.
-func or(s ...string) string {
-	for _, x := range s {
-		if x != "" {
-			return x
-		}
-	}
-	return ""
+	return color.Reset
 }

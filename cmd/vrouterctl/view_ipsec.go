@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"vrouter/mgmt/data"
+)
+
+func sas(root *data.Container) *table {
+	t := newTable("no SAs", column{"SA", text}, column{"DIRECTION", text}, column{"SPI", text}, column{"REQID", text}, column{"TUNNEL", text},
+		column{"SELECTOR", text}, column{"SEQUENCE", number}, column{"PACKETS", number}, column{"BYTES", number}, column{"DROPPED", text}, column{"ENGINE", text})
+	for _, s := range entries(sub(root, "ipsec-ikeless", "sad"), "sad-entry") {
+		c, replay := sub(s, "ipsec-sa-config"), sub(s, "ipsec-sa-state", "replay-stats")
+		t.add(val(s, "name"), direction(s, replay), spi(num(c, "spi")), val(s, "reqid"), val(c, "tunnel", "local")+" → "+val(c, "tunnel", "remote"),
+			selector(sub(c, "traffic-selector")), or(val(replay, "seq-number-counter"), val(replay, "replay-window", "t")),
+			count(s, "counters", "packets"), count(s, "counters", "bytes"), dropped(s),
+			strings.TrimSpace(val(s, "placement", "engine")+" "+val(s, "placement", "mode")))
+	}
+	return t
+}
+
+// direction is what is configured or what the state of its sequence numbers
+// shows: an SA that receives has a replay window.
+func direction(sa, replay *data.Container) string {
+	switch d := val(sa, "direction"); {
+	case d != "":
+		return d
+	case has(replay, "seq-number-counter"):
+		return "outbound"
+	case has(replay, "replay-window"):
+		return "inbound"
+	}
+	return ""
+}
+
+// spi writes an SPI as packet captures do.
+func spi(n uint64) string { return fmt.Sprintf("0x%08x", n) }
+
+// dropped lists the packets of an SA that died, by reason.
+func dropped(sa *data.Container) string {
+	c := sub(sa, "counters")
+	if c == nil {
+		return ""
+	}
+	var l []string
+	for _, e := range entries(c, "error") {
+		l = append(l, val(e, "reason")+" "+count(e, "packets"))
+	}
+	return or(strings.Join(l, ", "), "0")
+}
+
+func policies(root *data.Container) *table {
+	t := newTable("no policies: IPsec is off, everything passes", column{"POLICY", text}, column{"DIRECTION", text}, column{"ACTION", state}, column{"REQID", text},
+		column{"SELECTOR", text}, column{"TUNNEL", text}, column{"PACKETS", number}, column{"BYTES", number})
+	for _, p := range entries(sub(root, "ipsec-ikeless", "spd"), "spd-entry") {
+		c := sub(p, "ipsec-policy-config")
+		tunnel := sub(c, "processing-info", "ipsec-sa-cfg", "tunnel")
+		ends := ""
+		if tunnel != nil {
+			ends = val(tunnel, "local") + " → " + val(tunnel, "remote")
+		}
+		t.add(val(p, "name"), val(p, "direction"), or(val(c, "processing-info", "action"), "discard"), val(p, "reqid"),
+			selector(sub(c, "traffic-selector")), ends, count(p, "counters", "packets"), count(p, "counters", "bytes"))
+	}
+	return t
+}
+
+// selector writes a traffic selector: prefixes, with ports and protocol where
+// there are some.
+func selector(s *data.Container) string {
+	text := val(s, "local-prefix") + ports(s, "local-ports") + " → " + val(s, "remote-prefix") + ports(s, "remote-ports")
+	if p := val(s, "inner-protocol"); p != "" && p != "any" {
+		text += " protocol " + p
+	}
+	return text
+}
+
+func ports(s *data.Container, list string) string {
+	var l []string
+	for _, r := range entries(s, list) {
+		if a, b := val(r, "start"), val(r, "end"); a == b {
+			l = append(l, a)
+		} else {
+			l = append(l, a+"-"+b)
+		}
+	}
+	if len(l) == 0 {
+		return ""
+	}
+	return " ports " + strings.Join(l, ",")
+}

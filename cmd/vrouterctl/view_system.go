@@ -1,0 +1,95 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"vrouter/mgmt/data"
+)
+
+func drops(root *data.Container) *table {
+	t := newTable("no packet was dropped", column{"REASON", text}, column{"SEVERITY", state}, column{"PACKETS", number}, column{"IN ON", text}, column{"DESCRIPTION", text})
+	for _, d := range entries(sub(root, "fastpath", "drops"), "drop") {
+		var on []string
+		for _, i := range entries(d, "interface") {
+			on = append(on, val(i, "name")+" "+count(i, "packets"))
+		}
+		if num(d, "packets") > 0 {
+			t.add(val(d, "reason"), val(d, "severity"), count(d, "packets"), strings.Join(on, ", "), val(d, "description"))
+		}
+	}
+	return t
+}
+
+func fastpath(root *data.Container) *table {
+	t := newTable("the data plane is not running", column{"WHAT", text}, column{"VALUE", text})
+	f := sub(root, "fastpath")
+	if !has(sub(f, "process"), "pid") { // the number of restarts is there all the same
+		return t
+	}
+	line := func(name string, path ...string) {
+		if v := val(f, path...); v != "" {
+			t.add(name, v)
+		}
+	}
+	line("process id", "process", "pid")
+	line("started", "process", "start-time")
+	line("restarts", "process", "restarts")
+	line("configuration", "process", "revision")
+	for _, w := range entries(f, "workers") {
+		text := fmt.Sprintf("%s packets in %s bursts, slept %s times", count(w, "packets"), count(w, "bursts"), count(w, "sleeps"))
+		if cpu := val(w, "cpu"); cpu != "" {
+			text += ", on CPU " + cpu
+		}
+		t.add("worker "+val(w, "id"), text)
+	}
+	for _, l := range []string{"total", "free", "in-use", "cached", "ports", "waiting", "in-flight"} {
+		line("buffers "+l, "buffers", l)
+	}
+	for _, l := range []string{"size", "entries", "hits", "misses"} {
+		line("flow cache "+l, "flow-cache", l)
+	}
+	return t
+}
+
+func engines(root *data.Container) *table {
+	t := newTable("no engines", column{"ENGINE", text}, column{"KIND", text}, column{"USES", text}, column{"READY", state}, column{"MODES", text},
+		column{"ALGORITHMS", text}, column{"SAS", number}, column{"MAX SAS", number}, column{"ERRORS", number})
+	for _, e := range entries(sub(root, "sal"), "engine") {
+		ready := "no"
+		if val(e, "ready") == "true" {
+			ready = "yes"
+		}
+		t.add(val(e, "name"), val(e, "kind"), val(e, "isa"), ready, strings.Join(values(e, "mode"), " "), strings.Join(values(e, "algorithm"), " "),
+			count(e, "sas"), val(e, "max-sas"), count(e, "errors"))
+	}
+	return t
+}
+
+func sessions(root *data.Container) *table {
+	t := newTable("no sessions", column{"SESSION", number}, column{"TRANSPORT", text}, column{"USER", text}, column{"FROM", text}, column{"SINCE", text},
+		column{"RPCS", number}, column{"BAD RPCS", number})
+	l := entries(sub(root, "netconf-state", "sessions"), "session")
+	slices.SortFunc(l, func(a, b *data.Container) int { return cmp.Compare(num(a, "session-id"), num(b, "session-id")) })
+	for _, s := range l {
+		t.add(val(s, "session-id"), bare(val(s, "transport")), val(s, "username"), val(s, "source-host"), val(s, "login-time"), count(s, "in-rpcs"), count(s, "in-bad-rpcs"))
+	}
+	return t
+}
+
+func commits(root *data.Container) *table {
+	t := newTable("no versions", column{"BACK", number}, column{"VERSION", number}, column{"TIME", text}, column{"KIND", text}, column{"USER", text}, column{"SESSION", text})
+	for i, c := range versions(root) {
+		t.add(fmt.Sprint(i), val(c, "sequence"), val(c, "time"), val(c, "kind"), val(c, "user"), val(c, "session-id"))
+	}
+	return t
+}
+
+// versions gives the versions of running, the latest first.
+func versions(root *data.Container) []*data.Container {
+	l := entries(sub(root, "commits"), "commit")
+	slices.SortFunc(l, func(a, b *data.Container) int { return cmp.Compare(num(b, "sequence"), num(a, "sequence")) })
+	return l
+}
