@@ -234,7 +234,9 @@ func (b *Bed) counters() map[string]uint64 {
 	}
 	for _, a := range s.SAs {
 		m["sa "+a.Name+" packets"], m["sa "+a.Name+" bytes"] = a.Packets, a.Bytes
-		m["sa "+a.Name+" replayed"], m["sa "+a.Name+" failed"] = a.Replayed, a.Failed
+		for _, e := range a.Errors {
+			m["sa "+a.Name+" drop "+e.Reason] = e.Packets
+		}
 	}
 	for _, p := range s.Policies {
 		m["policy "+p.Name+" packets"], m["policy "+p.Name+" bytes"] = p.Packets, p.Bytes
