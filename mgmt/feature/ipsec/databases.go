@@ -7,8 +7,7 @@ import (
 	"vrouter/pkg/sal"
 )
 
-// policy is what SAs must know of an SPD entry that says protect. It is never
-// changed.
+// policy is what SAs must know of an SPD entry with a reqid. It is never changed.
 type policy struct {
 	dir           sal.Direction
 	reqid         uint64
@@ -36,7 +35,7 @@ type sa struct {
 	algorithm     algorithm
 }
 
-// directions counts the SPD entries that protect under a reqid.
+// directions counts the SPD entries with a reqid.
 type directions [2]int
 
 // only gives the one direction that they have.
@@ -56,7 +55,7 @@ type databases struct {
 	policies map[string]*policy
 	sas      map[string]*sa
 	dirs     map[uint64]directions
-	// byReqid are the names of protecting SPD entries, users those of SAD entries.
+	// byReqid are the names of SPD entries, users those of SAD entries.
 	byReqid, users map[uint64]map[string]struct{}
 }
 
@@ -91,8 +90,8 @@ func (c *change) apply() {
 	c.users.Apply()
 }
 
-// setPolicy replaces what is known of an SPD entry; nil: it does not protect,
-// or is not there.
+// setPolicy replaces what is known of an SPD entry; nil: it has no reqid, or is
+// not there.
 func (c *change) setPolicy(name string, p *policy) {
 	if old, ok := c.policies.Get(name); ok {
 		c.count(old, -1)

@@ -30,8 +30,8 @@ const (
 	policySA       = "/ipsec-policy-config/processing-info/ipsec-sa-cfg"
 )
 
-// policy makes the Policy of an SPD entry, without its Order, and where it
-// protects what SAs must know of it.
+// policy makes the Policy of an SPD entry, without its Order, and what SAs must
+// know of it, nil where it has none.
 func (b *Binding) policy(c *data.Container) (ipsec.Policy, *policy, data.Errors) {
 	v := b.policies.Fill(c)
 	at := problems{path: func() string { return b.pathOf(b.spd, *v.Name) }}
@@ -41,7 +41,10 @@ func (b *Binding) policy(c *data.Container) (ipsec.Policy, *policy, data.Errors)
 		Selector: at.selector(policySelector, *sel.LocalPrefix, *sel.RemotePrefix, *sel.InnerProtocol, ports(sel.LocalPorts), ports(sel.RemotePorts)),
 	}
 	if p.Action != ipsec.Protect {
-		return p, nil, at.errs
+		if p.ReqID == 0 {
+			return p, nil, at.errs
+		}
+		return p, &policy{dir: p.Direction, reqid: p.ReqID}, at.errs // it still tells which way its SAs go
 	}
 	if p.ReqID == 0 {
 		at.add("/reqid", "protect needs a reqid other than 0: it says which SAs protect")

@@ -85,8 +85,10 @@ func octets(text string) []byte {
 
 // undirected is the error of an SA whose direction nothing tells.
 func undirected(path string, reqid uint64, dirs directions) *data.Error {
-	msg := fmt.Sprintf("set direction: no SPD entry that protects has reqid %d, so nothing tells which way the SA goes", reqid)
-	if dirs != (directions{}) {
+	msg := fmt.Sprintf("set direction: no SPD entry has reqid %d, so nothing tells which way the SA goes", reqid)
+	if reqid == 0 {
+		msg = "set direction: an SA without a reqid belongs to no SPD entry, so nothing tells which way it goes"
+	} else if dirs != (directions{}) {
 		msg = fmt.Sprintf("set direction: SPD entries of both directions have reqid %d, so they do not tell which way the SA goes", reqid)
 	}
 	return &data.Error{Tag: "data-missing", Path: path + "/vrouter-sal:direction", Msg: msg}
