@@ -31,7 +31,7 @@ under that name; what has changed in the candidate since is committed with it.`,
 			}
 			return a.with(func(c *client) error {
 				if err := c.do(body); err != nil {
-					return hint(err, needsName, `"vrouterctl commit --persist-id NAME" confirms it (NAME is `+defaultPersist+` unless given), "vrouterctl rollback" takes it back`)
+					return hint(err, needsName, pendingHint)
 				}
 				a.say("%s", done)
 				return nil
@@ -43,6 +43,8 @@ under that name; what has changed in the candidate since is committed with it.`,
 	c.AddCommand(a.confirmedCommand())
 	return c
 }
+
+const pendingHint = `"vrouterctl commit --persist-id NAME" confirms it (NAME is ` + defaultPersist + ` unless given), "vrouterctl rollback" takes it back`
 
 // needsName tells whether a commit was refused because another one waits for
 // its confirmation.
@@ -104,7 +106,7 @@ func (a *app) confirmed(c *client, seconds int64, name string) error {
 	}
 	again := c.do("<commit>" + body + element("persist-id", name) + "</commit>")
 	if errors.As(again, &no) && no.errs[0].Tag == "invalid-value" && no.errs[0].Path.Text == "" {
-		return err // it waits under another name
+		return hint(err, needsName, pendingHint) // it waits under another name
 	}
 	return again
 }

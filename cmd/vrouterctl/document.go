@@ -66,6 +66,7 @@ func parseDocument(b []byte) (*document, error) {
 	}
 	d := &document{}
 	for {
+		from := lx.Pos()
 		t, err := lx.Next()
 		var raw codec.Raw
 		if err == nil && t == codec.Start {
@@ -74,8 +75,12 @@ func parseDocument(b []byte) (*document, error) {
 		}
 		switch {
 		case err != nil:
-			line, col := place(b, lx.Pos())
 			what, _, _ := strings.Cut(err.Error(), " at byte ")
+			at := lx.Pos()
+			if strings.HasSuffix(what, "text outside the root element") { // found at its end
+				at = from + len(b[from:]) - len(bytes.TrimLeft(b[from:], " \t\r\n"))
+			}
+			line, col := place(b, at)
 			return nil, fmt.Errorf(":%d:%d: %s", line, col, what)
 		case t == codec.EOF && len(d.top) == 0:
 			return nil, errors.New(" holds no element")

@@ -136,7 +136,10 @@ func (e rpcError) String() string {
 		b.WriteString("\n  at " + path)
 	}
 	for _, i := range e.Info.All {
-		if path != "" && i.XMLName.Local == "bad-element" { // the path says so
+		switch name := i.XMLName.Local; {
+		case path != "" && name == "bad-element": // the path says so
+			continue
+		case name == "session-id" && i.Text == "0": // nobody's session
 			continue
 		}
 		fmt.Fprintf(&b, "\n  %s %s", i.XMLName.Local, i.xmlPath.String())

@@ -25,7 +25,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	a := newApp(os.Stdin, os.Stdout, os.Stderr)
+	a.ask = terminal()
+	os.Exit(a.run(os.Args[1:]))
+}
 
 // An app is one run of the command.
 type app struct {
@@ -42,12 +46,15 @@ type app struct {
 	ask func(prompt string) (string, error)
 }
 
+func newApp(in io.Reader, out, err io.Writer) *app {
+	return &app{in: in, out: newScreen(out), err: newScreen(err)}
+}
+
 // run carries out a command line and gives the exit code.
-func run(args []string, in io.Reader, out, errOut io.Writer) int {
-	a := &app{in: in, out: newScreen(out), err: newScreen(errOut), ask: terminal()}
+func (a *app) run(args []string) int {
 	root := a.command()
 	root.SetArgs(args)
-	root.SetIn(in)
+	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	err := root.Execute()

@@ -26,7 +26,7 @@ func newScreen(w io.Writer) *screen {
 // paint colours a text. The library's own switch looks at standard output
 // alone, so it is told what to do.
 func (s *screen) paint(a color.Attribute, text string) string {
-	if !s.colour || text == "" {
+	if !s.colour || text == "" || a == color.Reset {
 		return text
 	}
 	c := color.New(a)
@@ -35,10 +35,10 @@ func (s *screen) paint(a color.Attribute, text string) string {
 }
 
 // printable replaces what would steer a terminal: names and messages come from
-// outside. Line feeds stay.
+// outside. Line feeds and tabs stay.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
 			return unicode.ReplacementChar
 		}
 		return r

@@ -91,7 +91,7 @@ func (l *list) names(root *data.Container) (names []string) {
 }
 
 func (a *app) showCommand() *cobra.Command {
-	show := &cobra.Command{Use: "show", Short: "show state and configuration"}
+	show := group("show", "show state and configuration")
 	show.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON (RFC 7951) instead of tables")
 	for _, v := range views {
 		parent := show
@@ -123,9 +123,31 @@ func child(c *cobra.Command, name string) *cobra.Command {
 			return x
 		}
 	}
-	x := &cobra.Command{Use: name, Short: "show state of " + name}
+	x := group(name, "show state of "+name)
 	c.AddCommand(x)
 	return x
+}
+
+// group makes a command that is only there for those below it.
+func group(name, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: short,
+		Args: func(c *cobra.Command, args []string) error { // cobra would print the help and be content
+			if len(args) > 0 {
+				return fmt.Errorf("%q is nothing that %q knows; it knows %s", args[0], c.CommandPath(), strings.Join(below(c), ", "))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+}
+
+// below names the commands below one.
+func below(c *cobra.Command) (names []string) {
+	for _, x := range c.Commands() {
+		names = append(names, x.Name())
+	}
+	return names
 }
 
 func (a *app) show(c *client, v view, names []string) error {

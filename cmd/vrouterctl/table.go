@@ -35,7 +35,7 @@ func newTable(empty string, columns ...column) *table { return &table{columns: c
 // add adds a row; an empty cell shows as "-".
 func (t *table) add(cells ...string) {
 	for i, c := range cells {
-		cells[i] = or(strings.ReplaceAll(printable(c), "\n", " "), "-")
+		cells[i] = or(strings.NewReplacer("\n", " ", "\t", " ").Replace(printable(c)), "-")
 	}
 	t.rows = append(t.rows, cells)
 }

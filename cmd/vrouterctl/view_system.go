@@ -23,7 +23,7 @@ func drops(root *data.Container) *table {
 	return t
 }
 
-func fastpath(root *data.Container) *table {
+func dataPlane(root *data.Container) *table {
 	t := newTable("the data plane is not running", column{"WHAT", text}, column{"VALUE", text})
 	f := sub(root, "fastpath")
 	if !has(sub(f, "process"), "pid") { // the number of restarts is there all the same

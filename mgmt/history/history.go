@@ -45,7 +45,9 @@ func (h *History) State(_ context.Context, want binding.Want, e *data.Edit) erro
 	w.In("commits", func() {
 		for _, c := range h.from.History() {
 			w.Entry("commit", []string{strconv.FormatUint(c.Seq, 10)}, func() {
-				w.Time("time", c.Time.UnixNano())
+				if !c.Time.IsZero() { // the empty configuration of the beginning has none
+					w.Time("time", c.Time.UnixNano())
+				}
 				w.Text("kind", c.Kind.String())
 				if c.By.User != "" {
 					w.Text("user", c.By.User)
