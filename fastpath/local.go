@@ -316,10 +316,12 @@ func (e *Local) Publish(_ context.Context, id Ticket) error {
 		e.env.BumpFlows()
 	}
 	e.env.Grace.Release()
+	// First wait for those that work, then wake those that sleep: they take
+	// everything over before they look at a packet, so nobody waits for them.
+	e.quiesce()
 	if moved || c.Global != nil {
 		e.kickAll()
 	}
-	e.quiesce()
 	e.settle(t)
 	return nil
 }
@@ -345,8 +347,8 @@ func (e *Local) replace(set map[pipeline.IfIndex]*pipeline.Iface) {
 	snap.Ifaces = snap.Ifaces.With(set)
 	e.env.Snap.Store(&snap)
 	e.env.BumpFlows()
-	e.kickAll()
 	e.quiesce()
+	e.kickAll()
 }
 
 // quiesce waits until every worker has begun a turn after what was published,
