@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"vrouter/mgmt/apply"
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/datastore"
+	"vrouter/mgmt/history"
 	"vrouter/mgmt/internal/schema"
 	"vrouter/mgmt/netconf"
 	"vrouter/mgmt/netconf/transport"
@@ -138,16 +140,16 @@ func New(o Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.netconf, err = netconf.New(netconf.Options{Schema: s.schema, Manager: s.manager, State: sources(bindings), Users: s.users, HostKeys: keys, Log: s.log})
-	return s, err
-}
-
-func sources(bindings []binding.Binding) []binding.StateSource {
-	l := make([]binding.StateSource, len(bindings))
-	for i, b := range bindings {
-		l[i] = b
+	past := history.New(s.schema, s.manager)
+	state := []binding.StateSource{past}
+	for _, b := range bindings {
+		state = append(state, b)
 	}
-	return l
+	s.netconf, err = netconf.New(netconf.Options{Schema: s.schema, Manager: s.manager, State: state, Users: s.users, HostKeys: keys, Log: s.log})
+	if err != nil {
+		return nil, err
+	}
+	return s, s.netconf.HandleRPC(history.Module, "rollback", past.Rollback)
 }
 
 // access reads who may log in and the keys by which clients know this server.
@@ -230,7 +232,7 @@ func (s *Server) supervise() *supervisor.Supervisor {
 // up fills the data plane from running, and at the very first start gives it
 // the configuration to begin with.
 func (s *Server) up(ctx context.Context) error {
-	if err := s.manager.Resync(ctx); err != nil {
+	if err := s.manager.Resync(apply.AllowPartial(ctx)); err != nil {
 		return err
 	}
 	if err := s.begin(ctx); err != nil {
@@ -241,6 +243,9 @@ func (s *Server) up(ctx context.Context) error {
 		case s.failed <- err:
 		default:
 		}
+	}
+	if missing := s.applier.Without(); len(missing) > 0 { // it is tried again
+		return fmt.Errorf("it works without: %s", strings.Join(missing, "; "))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"vrouter/fastpath"
@@ -50,6 +51,10 @@ type Applier struct {
 	synced bool   // the engine of epoch holds running
 	epoch  uint64 // of the engine that was filled
 	serial uint64 // number of the last change that was published
+	// without are the objects that running has and the engine could not take
+	// when it was filled (partial.go). The map is replaced, not changed.
+	without map[object]string
+	mu      sync.Mutex // of without, which others read
 }
 
 // New makes an Applier. It fails when a binding claims a path that the schema
@@ -92,7 +97,10 @@ type pending struct {
 	ticket fastpath.Ticket
 	serial uint64
 	epoch  uint64
-	none   bool // nothing for the engine to do
+	none   bool                                  // nothing for the engine to do
+	have   map[string]map[string]fastpath.Digest // what the engine has, of a Full commit
+	// without are the objects that the change leaves out.
+	without map[object]string
 }
 
 // Prepare translates what differs and has the engine compile it. Nothing has
@@ -103,7 +111,8 @@ func (a *Applier) Prepare(ctx context.Context, old, new *data.Container) (txn.Pe
 	ctx, stop := context.WithTimeout(ctx, PublishTimeout)
 	defer stop()
 	p := &pending{a: a, serial: a.serial + 1, epoch: a.present()}
-	c := &binding.Commit{Old: old, New: new, Full: len(old.Kids()) == 0 || !a.synced || p.epoch != a.epoch, Out: &fastpath.Change{}}
+	c := &binding.Commit{Old: old, New: new, Out: &fastpath.Change{},
+		Full: len(old.Kids()) == 0 || !a.synced || p.epoch != a.epoch || len(a.without) > 0}
 	if c.Full {
 		c.Old = data.NewAt(new.S)
 	}
@@ -112,7 +121,7 @@ func (a *Applier) Prepare(ctx context.Context, old, new *data.Container) (txn.Pe
 		return nil, err
 	}
 	if c.Full {
-		label, err := a.reconcile(ctx, c.Out)
+		label, err := a.reconcile(ctx, p)
 		if err != nil {
 			return nil, err
 		}
@@ -123,12 +132,24 @@ func (a *Applier) Prepare(ctx context.Context, old, new *data.Container) (txn.Pe
 		return p, nil
 	}
 	c.Out.Label = strconv.FormatUint(p.serial, 10)
-	t, err := a.engine.Prepare(ctx, c.Out)
-	if err != nil {
-		return nil, a.refused(c, err)
+	if err := a.compile(ctx, p); err != nil {
+		return nil, err
 	}
-	p.ticket = t
 	return p, nil
+}
+
+// compile has the engine prepare the change.
+func (a *Applier) compile(ctx context.Context, p *pending) error {
+	for {
+		t, err := a.engine.Prepare(ctx, p.commit.Out)
+		if err == nil {
+			p.ticket = t
+			return nil
+		}
+		if !a.leaveOut(ctx, p, err) {
+			return a.refused(p.commit, err)
+		}
+	}
 }
 
 // present gives the engine's epoch, 0 when it is always the same.
@@ -204,6 +225,9 @@ func (p *pending) Publish() {
 		}
 	}
 	a.synced, a.epoch, a.serial = true, p.epoch, p.serial
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.without = p.without
 }
 
 // Abort forgets the change.

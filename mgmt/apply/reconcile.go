@@ -16,7 +16,8 @@ import (
 // have already, and adds the deletion of what it should not have. Objects that
 // are as they should be are not touched: no packet of theirs is lost.
 // It gives the number of the change that the engine works by, 0 where it has none.
-func (a *Applier) reconcile(ctx context.Context, out *fastpath.Change) (label uint64, err error) {
+func (a *Applier) reconcile(ctx context.Context, p *pending) (label uint64, err error) {
+	out := p.commit.Out
 	const mute = "nothing was changed, as the data plane does not answer"
 	caps, err := a.engine.Caps(ctx)
 	if err != nil {
@@ -27,6 +28,7 @@ func (a *Applier) reconcile(ctx context.Context, out *fastpath.Change) (label ui
 		return 0, failed(mute, err)
 	}
 	label, _ = strconv.ParseUint(inv.Label, 10, 64)
+	p.have = inv.Objects
 	r := reconciler{key: caps.DigestKey, have: inv.Objects}
 
 	out.Iface.Set = keep(&r, "iface", out.Iface.Set)
@@ -50,11 +52,11 @@ func (a *Applier) reconcile(ctx context.Context, out *fastpath.Change) (label ui
 		out.Neigh.Delete = append(out.Neigh.Delete, neigh.Key{Iface: k[:max(0, i)], Addr: ip})
 	}
 	for _, k := range r.surplus("route") {
-		p, err := netip.ParsePrefix(k)
+		prefix, err := netip.ParsePrefix(k)
 		if err != nil {
 			return 0, fmt.Errorf("the data plane names a route %q: %w", k, err)
 		}
-		out.Route.Delete = append(out.Route.Delete, p)
+		out.Route.Delete = append(out.Route.Delete, prefix)
 	}
 	return label, nil
 }
