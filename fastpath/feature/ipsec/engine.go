@@ -57,6 +57,34 @@ func (f *Feature) openEngine(dev sal.Device) error {
 	return nil
 }
 
+// Tick looks at what engines report. An engine that was lost has forgotten its
+// SAs; when it is back it may give their handles to others, so those that were
+// there stay silent until they are set again.
+func (f *Feature) Tick() {
+	for _, e := range f.engines {
+		for more := true; more; {
+			select {
+			case ev, open := <-e.session.Events():
+				if more = open; ev.Kind == sal.EventGone {
+					f.lose(e)
+				}
+			default:
+				more = false
+			}
+		}
+	}
+}
+
+func (f *Feature) lose(e *engine) {
+	f.env.Log.Error("crypto engine lost", "engine", e.dev.Info().Name)
+	for _, s := range f.sas {
+		if s.engine == e {
+			s.lost = true
+			atomic.OrUint32(&f.sad.at(s.handle).flags, recLost)
+		}
+	}
+}
+
 // maxEngines is what a record can name.
 const maxEngines = 256
 
@@ -125,7 +153,7 @@ func (e *engine) offers(mode string, s *SA) error {
 // enter makes the SA known to an engine.
 func (p *prepared) enter(s *sa, c *SA, old *sa, e *engine) (err error) {
 	s.engine = e
-	if old != nil && old.engine == e && old.ESN == c.ESN {
+	if old != nil && old.engine == e && old.ESN == c.ESN && !old.lost {
 		s.id = old.id
 		return nil
 	}
@@ -179,8 +207,8 @@ type leaving struct {
 func (f *Feature) leave(s *sa, del bool) {
 	x := &leaving{f: f, s: s}
 	f.env.Grace.Retire(func() {
-		if del {
-			_ = s.engine.session.DelSA(s.id) // a lost engine has forgotten it already
+		if del && !s.lost {
+			_ = s.engine.session.DelSA(s.id) // it is there, or the engine is lost
 		}
 		for _, w := range f.workers {
 			if l := w.lanes[s.engine.index]; !l.sync {

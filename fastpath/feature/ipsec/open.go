@@ -48,8 +48,8 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 			w.drop(c, p, in, r, drop.ESPShort)
 			continue
 		}
-		if r.flags&recStale != 0 {
-			w.drop(c, p, in, r, drop.ESPSeqStale)
+		if why := r.idle(); why != drop.None {
+			w.drop(c, p, in, r, why)
 			continue
 		}
 		seq, verdict := w.check(r, bits.ReverseBytes32(mem.Load32(ip, uintptr(hl+4))))

@@ -29,6 +29,7 @@ type prepared struct {
 // changed when it fails; the error is a *pipeline.Refusal where the change is
 // at fault.
 func (f *Feature) Prepare(b *pipeline.Builder, ch Change) (pipeline.Prepared, error) {
+	f.Tick() // before an engine that is back gives handles
 	p := &prepared{f: f}
 	if err := p.policies(&ch); err != nil {
 		p.Abort()

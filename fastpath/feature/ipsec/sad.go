@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 	"net/netip"
+	"sync/atomic"
 	"unsafe"
 
 	"vrouter/fastpath/drop"
@@ -30,7 +31,7 @@ type record struct {
 	window   uint16 // replay window in packets
 	engine   uint8  // which engine
 	hdrLen   uint8  // of the outer IP header
-	flags    uint32
+	flags    uint32 // atomic: an engine may be lost
 	reqid    uint64
 	hdr4     [20]byte // outer IPv4 header: TOS 0, length 0, checksum 0
 	_        [4]byte
@@ -46,6 +47,7 @@ const (
 	recV6              // outer header
 	recESN
 	recStale // the sequence state was lost: carry nothing
+	recLost  // the engine was lost, and with it the SA: carry nothing
 )
 
 // saErrors counts packets that died of an SA, by place in saReasons.
@@ -73,6 +75,17 @@ type sad struct {
 	bySPI *spiTable
 }
 
+// idle says why an SA carries nothing, None when it does.
+func (r *record) idle() drop.Reason {
+	switch f := atomic.LoadUint32(&r.flags); {
+	case f&(recStale|recLost) == 0:
+		return drop.None
+	case f&recStale != 0:
+		return drop.ESPSeqStale
+	}
+	return drop.SALDevice
+}
+
 func (d *sad) at(h uint32) *record {
 	return (*record)(unsafe.Add(d.rec.Base(), uintptr(h)*unsafe.Sizeof(record{})))
 }
@@ -92,6 +105,7 @@ type sa struct {
 	mode     string
 	reason   string
 	stale    string // why it carries nothing
+	lost     bool   // with its engine
 }
 
 // checkSA refuses what can never work, whatever else is configured.

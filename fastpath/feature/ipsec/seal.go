@@ -105,13 +105,13 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 		return
 	}
 	live := w.f.sad.live.line(r.live)
-	seq := w.number(live, r)
-	if seq == 0 {
-		why := drop.ESPSeqOverflow // RFC 4303 section 3.3.3
-		if r.flags&recStale != 0 {
-			why = drop.ESPSeqStale
-		}
+	if why := r.idle(); why != drop.None {
 		w.drop(c, p, in, r, why)
+		return
+	}
+	seq := w.number(live)
+	if seq == 0 {
+		w.drop(c, p, in, r, drop.ESPSeqOverflow)
 		return
 	}
 	_, total, text := r.encap(mem.At(c.Pool.Addr(p)), n, v6, seq)
@@ -125,11 +125,9 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 	}
 }
 
-// number takes the next sequence number, 0 if there is none.
-func (w *worker) number(live *liveLine, r *record) uint64 {
-	if r.flags&recStale != 0 {
-		return 0
-	}
+// number takes the next sequence number, 0 if there is none (RFC 4303 section
+// 3.3.3).
+func (w *worker) number(live *liveLine) uint64 {
 	if !w.shared {
 		if live.Seq >= live.Limit {
 			return 0

@@ -21,8 +21,11 @@ func (f *Feature) state(name string, s *sa) SAState {
 	st := SAState{Name: name, SPI: s.SPI, Direction: s.Direction, AddedAt: s.added,
 		UsedAt: atomic.LoadInt64(&l.UsedAt), Packets: atomic.LoadUint64(&l.Packets), Bytes: atomic.LoadUint64(&l.Bytes),
 		Seq: atomic.LoadUint64(&l.Seq), Window: s.ReplayWindow, Engine: s.engine.dev.Info().Name, Mode: s.mode, Reason: s.reason}
-	if s.stale != "" {
+	switch {
+	case s.stale != "":
 		st.Reason = "carries nothing: " + s.stale
+	case s.lost:
+		st.Reason = "carries nothing: engine " + st.Engine + " was lost"
 	}
 	if s.Direction == sal.Inbound {
 		st.Seq, st.Bitmap = f.window(s.slot)

@@ -1,0 +1,222 @@
+package ipsec_test
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"vrouter/fastpath/feature/ipsec"
+)
+
+// A peer is ESP written down a second time, from RFC 4303, RFC 4106 and RFC
+// 6040 alone: it shares no line with what is tested. It makes what the other end
+// of an inbound SA would send, and opens, strictly, what an outbound SA has sent.
+type peer struct {
+	sa   ipsec.SA
+	aead cipher.AEAD
+	seq  uint64 // last one sent or seen
+
+	// What may be told to be wrong or odd about the next packets.
+	tos     byte
+	ttl     byte
+	padding int  // more than needed, a multiple of 4
+	next    byte // instead of the right one; 0: right
+	tfc     int  // bytes behind the inner packet (RFC 4303 section 2.7)
+	spoil   func(esp []byte)
+	badPad  bool
+	options bool // IP options, or an extension header
+}
+
+func peerOf(sa ipsec.SA) *peer {
+	k, err := aes.NewCipher(sa.Key[:len(sa.Key)-4])
+	if err != nil {
+		panic(err)
+	}
+	p := &peer{sa: sa, ttl: 61}
+	p.aead, _ = cipher.NewGCM(k)
+	return p
+}
+
+func (p *peer) nonce(iv []byte) []byte {
+	return append(append([]byte(nil), p.sa.Key[len(p.sa.Key)-4:]...), iv...)
+}
+
+// aad is RFC 4106 section 5.
+func (p *peer) aad(seq uint64) (b []byte) {
+	b = binary.BigEndian.AppendUint32(b, p.sa.SPI)
+	if p.sa.ESN {
+		return binary.BigEndian.AppendUint64(b, seq)
+	}
+	return binary.BigEndian.AppendUint32(b, uint32(seq))
+}
+
+// send makes the outer packet of the next sequence number.
+func (p *peer) send(inner []byte) []byte { p.seq++; return p.sendAs(p.seq, inner) }
+
+// sendAs makes the outer packet of any sequence number.
+func (p *peer) sendAs(seq uint64, inner []byte) []byte {
+	text := append(append([]byte(nil), inner...), make([]byte, p.tfc)...)
+	pad := (4-(len(text)+2)%4)%4 + p.padding
+	for i := range pad {
+		b := byte(i + 1)
+		if p.badPad {
+			b ^= 0x55
+		}
+		text = append(text, b)
+	}
+	next := p.next
+	if next == 0 {
+		next = 4
+		if len(inner) > 0 && inner[0]>>4 == 6 {
+			next = 41
+		}
+	}
+	text = append(text, byte(pad), next)
+	iv := binary.BigEndian.AppendUint64(nil, seq*0x9e3779b97f4a7c15) // any that does not repeat
+	esp := binary.BigEndian.AppendUint32(nil, p.sa.SPI)
+	esp = binary.BigEndian.AppendUint32(esp, uint32(seq))
+	esp = append(esp, iv...)
+	esp = p.aead.Seal(esp, p.nonce(iv), text, p.aad(seq))
+	if p.spoil != nil {
+		p.spoil(esp)
+	}
+	return p.outer(p.sa.Remote, p.sa.Local, 50, esp)
+}
+
+// outer puts an IP header in front.
+func (p *peer) outer(src, dst netip.Addr, proto byte, body []byte) []byte {
+	if src.Is6() {
+		ext := []byte{}
+		if p.options { // destination options: PadN
+			ext, proto = []byte{proto, 0, 1, 4, 0, 0, 0, 0}, 60
+		}
+		b := binary.BigEndian.AppendUint32(nil, 6<<28|uint32(p.tos)<<20|0x12345)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(ext)+len(body)))
+		b = append(b, proto, p.ttl)
+		b = append(append(b, src.AsSlice()...), dst.AsSlice()...)
+		return append(append(b, ext...), body...)
+	}
+	hl := 20
+	if p.options {
+		hl = 24
+	}
+	b := make([]byte, hl)
+	b[0], b[1], b[8], b[9] = byte(0x40|hl/4), p.tos, p.ttl, proto
+	binary.BigEndian.PutUint16(b[2:], uint16(hl+len(body)))
+	binary.BigEndian.PutUint16(b[4:], 0x4711)
+	copy(b[12:], src.AsSlice())
+	copy(b[16:], dst.AsSlice())
+	if p.options {
+		copy(b[20:], []byte{1, 1, 1, 0})
+	}
+	binary.BigEndian.PutUint16(b[10:], ^onesSum(b))
+	return append(b, body...)
+}
+
+// onesSum is the ones' complement sum of RFC 1071.
+func onesSum(b []byte) uint16 {
+	var s uint32
+	for i := 0; i+1 < len(b); i += 2 {
+		s += uint32(b[i])<<8 | uint32(b[i+1])
+	}
+	for s>>16 != 0 {
+		s = s>>16 + s&0xffff
+	}
+	return uint16(s)
+}
+
+// opened is what a peer found in an outer packet.
+type opened struct {
+	inner   []byte
+	seq     uint64
+	tos     byte
+	df      bool
+	padding int
+}
+
+// open checks everything about an outer packet (from the IP header on) and gives
+// the inner one. The high half of an extended number is guessed to be that of
+// the last, or one more.
+func (p *peer) open(pkt []byte) (o opened, err error) {
+	bad := func(format string, a ...any) (opened, error) {
+		return opened{}, fmt.Errorf(format+": % x", append(a, pkt[:min(len(pkt), 60)])...)
+	}
+	var esp []byte
+	switch {
+	case len(pkt) < 20:
+		return bad("short packet")
+	case p.sa.Local.Is6():
+		if pkt[0]>>4 != 6 || len(pkt) < 40 || int(binary.BigEndian.Uint16(pkt[4:])) != len(pkt)-40 {
+			return bad("outer IPv6 header")
+		}
+		if netip.AddrFrom16([16]byte(pkt[8:24])) != p.sa.Local || netip.AddrFrom16([16]byte(pkt[24:40])) != p.sa.Remote {
+			return bad("outer addresses")
+		}
+		if pkt[6] != 50 || pkt[7] != 64 {
+			return bad("next header %d, hop limit %d", pkt[6], pkt[7])
+		}
+		o.tos = byte(binary.BigEndian.Uint32(pkt) >> 20)
+		if binary.BigEndian.Uint32(pkt)&0xfffff != 0 {
+			return bad("flow label")
+		}
+		esp = pkt[40:]
+	default:
+		if pkt[0] != 0x45 || int(binary.BigEndian.Uint16(pkt[2:])) != len(pkt) || onesSum(pkt[:20]) != 0xffff {
+			return bad("outer IPv4 header")
+		}
+		if netip.AddrFrom4([4]byte(pkt[12:16])) != p.sa.Local || netip.AddrFrom4([4]byte(pkt[16:20])) != p.sa.Remote {
+			return bad("outer addresses")
+		}
+		if pkt[9] != 50 || pkt[8] != 64 {
+			return bad("protocol %d, TTL %d", pkt[9], pkt[8])
+		}
+		if f := binary.BigEndian.Uint16(pkt[6:]); f&^0x4000 != 0 {
+			return bad("fragment")
+		}
+		o.tos, o.df = pkt[1], pkt[6]&0x40 != 0
+		esp = pkt[20:]
+	}
+	if len(esp) < 8+8+4+16 || len(esp)%4 != 0 || binary.BigEndian.Uint32(esp) != p.sa.SPI {
+		return bad("ESP header")
+	}
+	o.seq = p.seq&^0xffffffff | uint64(binary.BigEndian.Uint32(esp[4:]))
+	if p.sa.ESN && o.seq < p.seq {
+		o.seq += 1 << 32
+	}
+	text, err := p.aead.Open(nil, p.nonce(esp[8:16]), esp[16:], p.aad(o.seq))
+	if err != nil {
+		return bad("number %d: %v", o.seq, err)
+	}
+	o.padding = int(text[len(text)-2])
+	next := text[len(text)-1]
+	if o.padding+2 > len(text) {
+		return bad("pad length %d", o.padding)
+	}
+	for i, b := range text[len(text)-2-o.padding : len(text)-2] {
+		if int(b) != i+1 {
+			return bad("padding")
+		}
+	}
+	o.inner = text[:len(text)-2-o.padding]
+	if o.padding > 3 || next != map[byte]byte{4: 4, 6: 41}[o.inner[0]>>4] {
+		return bad("padding %d, next header %d", o.padding, next)
+	}
+	p.seq = o.seq
+	return o, nil
+}
+
+// must opens a frame that must be good.
+func (p *peer) must(t testing.TB, frame []byte) opened {
+	t.Helper()
+	if len(frame) < 14 {
+		t.Fatal("no frame came out")
+	}
+	o, err := p.open(frame[14:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
