@@ -42,7 +42,7 @@ func TestAnswersStayProtected(t *testing.T) {
 			p := incoming(in6, 200)
 			p.Dst = map[bool]string{false: "10.1.0.200", true: "2001:db8:1::200"}[in6]
 			return p
-		}, [2]byte{pkt.ICMPv4Unreachable, pkt.ICMPv6Unreachable}, true, false, false},
+		}, [2]byte{pkt.ICMPv4Unreachable, pkt.ICMPv6Unreachable}, true, false, true},
 		{"too big for the LAN", func(in6 bool) testbed.Packet { p := incoming(in6, 1380); p.DF = true; return p },
 			[2]byte{pkt.ICMPv4Unreachable, pkt.ICMPv6TooBig}, true, false, false},
 		{"no such host", func(in6 bool) testbed.Packet {

@@ -89,7 +89,7 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 	if d.live, err = openLive(path, o.MaxSAs, o.BootID); err != nil {
 		return nil, err
 	}
-	n := 2*int(o.MaxSAs) + 1024 // see handle
+	n := 2*int(o.MaxSAs) + 1024 // see patiently
 	if d.rec, err = mem.NewTable[record](n, mem.Options{}); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package ipsec
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -202,7 +203,11 @@ const sameKey = "outbound SA %q has the same key and salt: the two would use eac
 func (p *prepared) install(s *sa, c *SA, gone map[*sa]bool, refuse func(field, reason string) error) (err error) {
 	f := p.f
 	l := f.sad.live
-	if s.slot, s.fresh, err = l.take(s.tag); err != nil {
+	f.patiently(func() bool {
+		s.slot, s.fresh, err = l.take(s.tag)
+		return !errors.Is(err, errFull)
+	})
+	if err != nil {
 		return refuse("", err.Error())
 	}
 	p.slots = append(p.slots, s)
@@ -228,27 +233,25 @@ func (p *prepared) install(s *sa, c *SA, gone map[*sa]bool, refuse func(field, r
 		p.counters = append(p.counters, h)
 		s.mismatch = h
 	}
-	h, ok := f.handle()
+	ok := false
+	f.patiently(func() bool {
+		s.handle, ok = f.handles.Alloc()
+		return ok
+	})
 	if !ok {
-		return refuse("", "no room for one more SA")
+		return refuse("", errFull.Error())
 	}
-	p.handles = append(p.handles, h)
-	s.handle = h
+	p.handles = append(p.handles, s.handle)
 	return nil
 }
 
 const staleBoot = "its sequence numbers were lost with the last boot; replace its key"
 
-// handle gives a record. There are two for each SA, so that all can be replaced
-// at once; when that happens again and again, it waits for the workers.
-func (f *Feature) handle() (uint32, bool) {
-	h, ok := f.handles.Alloc()
-	for range graceTurns {
-		if ok {
-			break
-		}
+// patiently tries until it succeeds or waiting for the workers does not help:
+// slots and records that were given up a moment ago may be all there are. (There
+// are two records for each SA, so that all can be replaced at once.)
+func (f *Feature) patiently(try func() bool) {
+	for n := 0; !try() && n < graceTurns; n++ {
 		f.env.Grace.Synchronize(100 * time.Millisecond)
-		h, ok = f.handles.Alloc()
 	}
-	return h, ok
 }

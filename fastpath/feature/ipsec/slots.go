@@ -73,6 +73,8 @@ func tagOf(sa *SA) (t [32]byte) {
 	return t
 }
 
+var errFull = errors.New("no room for one more SA")
+
 // take gives the slot of an SA and marks it busy: its own of before with all
 // its state, or another, which is to begin anew.
 func (s *slots) take(tag [32]byte) (slot uint32, fresh bool, err error) {
@@ -82,7 +84,7 @@ func (s *slots) take(tag [32]byte) (slot uint32, fresh bool, err error) {
 	}
 	i := s.pick()
 	if i == 0 {
-		return 0, false, errors.New("no room for one more SA")
+		return 0, false, errFull
 	}
 	if err := s.l.back(i); err != nil {
 		s.putBack(i)
