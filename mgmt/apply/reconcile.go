@@ -93,6 +93,9 @@ func (r *reconciler) surplus(feature string) (keys []string) {
 
 // keep drops the objects that the engine has already.
 func keep[T interface{ ObjectKey() string }](r *reconciler, feature string, set []T) []T {
+	if len(r.have[feature]) == 0 {
+		return set
+	}
 	var out []T
 	for _, o := range set {
 		if !r.same(feature, o.ObjectKey(), o) {

@@ -77,7 +77,7 @@ type change struct {
 
 func begin(d *databases, fresh bool) *change {
 	return &change{
-		policies: overlay.NewTable(d.policies, fresh), sas: overlay.NewTable(d.sas, fresh), dirs: overlay.NewTable(d.dirs, fresh),
+		policies: overlay.NewTable(d.policies, fresh, 0), sas: overlay.NewTable(d.sas, fresh, 0), dirs: overlay.NewTable(d.dirs, fresh, 0),
 		byReqid: overlay.NewSets(d.byReqid, fresh), users: overlay.NewSets(d.users, fresh), was: map[uint64]directions{},
 	}
 }

@@ -55,7 +55,7 @@ type Binding struct {
 
 // New makes the binding of a schema.
 func New(s *yang.Schema) (*Binding, error) {
-	b := &Binding{schema: s, ifList: s.Find(interfacePath), lists: [2]*yang.Node{s.Find(static4), s.Find(static6)}, rib: newRIB()}
+	b := &Binding{schema: s, ifList: s.Find(interfacePath), lists: [2]*yang.Node{s.Find(static4), s.Find(static6)}, rib: newRIB(0, 0)}
 	var err error
 	if b.ifaces, err = fill.New[interfaces.Interfaces_Interface](b.ifList, fill.Without("vrouter-port:port",
 		"ietf-ip:ipv4/neighbor", "ietf-ip:ipv6/neighbor")); err != nil {

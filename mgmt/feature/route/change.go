@@ -36,18 +36,19 @@ type change struct {
 	anyUp   bool                    // an interface came up or went down
 }
 
-// begin starts a change. fresh says that nobody sees r yet.
-func begin(r *rib, now int64, fresh bool) *change {
-	return &change{r: r, now: now, lens: r.lens,
-		before: map[netip.Prefix]*dest{}, hops: map[netip.Addr]struct{}{}, routes: map[id]struct{}{},
-		ifaces:  overlay.NewTable(r.ifaces, fresh),
-		dests:   overlay.NewTable(r.dests, fresh),
-		nets:    overlay.NewTable(r.nets, fresh),
+// begin starts a change of about so many interfaces and routes. fresh says that
+// nobody sees r yet.
+func begin(r *rib, now int64, fresh bool, ifaces, routes int) *change {
+	return &change{r: r, now: now, lens: r.lens, touched: make([]netip.Prefix, 0, routes),
+		before: make(map[netip.Prefix]*dest, routes), hops: make(map[netip.Addr]struct{}, ifaces), routes: map[id]struct{}{},
+		ifaces:  overlay.NewTable(r.ifaces, fresh, ifaces),
+		dests:   overlay.NewTable(r.dests, fresh, routes),
+		nets:    overlay.NewTable(r.nets, fresh, ifaces),
 		byHop:   overlay.NewSets(r.byHop, fresh),
 		byLink:  overlay.NewSets(r.byLink, fresh),
 		receive: overlay.NewSets(r.receive, fresh),
 		via:     overlay.NewSets(r.via, fresh),
-		net:     overlay.NewTable(r.net, fresh),
+		net:     overlay.NewTable(r.net, fresh, 0),
 	}
 }
 

@@ -142,9 +142,10 @@ type rib struct {
 	net map[netip.Addr]netip.Prefix
 }
 
-func newRIB() *rib {
+// newRIB makes an empty RIB for about so many interfaces and routes.
+func newRIB(ifaces, routes int) *rib {
 	return &rib{
-		ifaces: map[string]*iface{}, dests: map[netip.Prefix]*dest{}, nets: map[netip.Prefix][]string{},
+		ifaces: make(map[string]*iface, ifaces), dests: make(map[netip.Prefix]*dest, routes), nets: make(map[netip.Prefix][]string, ifaces),
 		byHop: map[netip.Addr]map[id]struct{}{}, byLink: map[string]map[id]struct{}{}, receive: map[int]map[id]struct{}{},
 		via: map[netip.Prefix]map[netip.Addr]struct{}{}, net: map[netip.Addr]netip.Prefix{},
 	}

@@ -17,11 +17,14 @@ import (
 // Translate implements binding.Binding.
 func (b *Binding) Translate(c *binding.Commit) error {
 	now := time.Now().UnixNano()
+	links := touch.Entries(c, b.ifList)
+	statics := [2][]touch.Entry{touch.Entries(c, b.lists[0]), touch.Entries(c, b.lists[1])}
+	routes := 2*len(links) + len(statics[0]) + len(statics[1])
 	r, old := b.rib, b.rib
 	if c.Full {
-		r = newRIB()
+		r = newRIB(len(links), routes)
 	}
-	ch := begin(r, now, c.Full)
+	ch := begin(r, now, c.Full, len(links), routes)
 	if c.Full { // what did not change keeps its time
 		ch.keep = func(p netip.Prefix, n *candidate) int64 {
 			o := old.dests[p].find(n.source, n.name)
@@ -32,7 +35,7 @@ func (b *Binding) Translate(c *binding.Commit) error {
 		}
 	}
 	b.last = ch
-	for _, e := range touch.Entries(c, b.ifList) {
+	for _, e := range links {
 		if e.New == nil {
 			ch.setIface(e.Key(), nil)
 		} else {
@@ -40,8 +43,8 @@ func (b *Binding) Translate(c *binding.Commit) error {
 		}
 	}
 	var errs data.Errors
-	for f, list := range b.lists {
-		for _, e := range touch.Entries(c, list) {
+	for f := range statics {
+		for _, e := range statics[f] {
 			r := id{netip.MustParsePrefix(e.Key()), instance(e.Path)}
 			if e.New == nil {
 				ch.setStatic(r, nil)

@@ -10,11 +10,12 @@ type Table[K comparable, V any] struct {
 	over map[K]entry[V] // nil: write through
 }
 
-// NewTable puts a Table on a map; direct writes straight to the map.
-func NewTable[K comparable, V any](base map[K]V, direct bool) Table[K, V] {
+// NewTable puts a Table on a map; direct writes straight to the map. About size
+// changes are expected.
+func NewTable[K comparable, V any](base map[K]V, direct bool, size int) Table[K, V] {
 	t := Table[K, V]{base: base}
 	if !direct {
-		t.over = map[K]entry[V]{}
+		t.over = make(map[K]entry[V], size)
 	}
 	return t
 }

@@ -23,7 +23,7 @@ func (e Entry) Key() string { return e.Path.Key }
 // something in them, or something they stand in. Each comes once. The cost
 // follows the changes and what came or went with them.
 func Entries(c *binding.Commit, list *yang.Node) []Entry {
-	w := walk{c: c, list: list, seen: map[string]bool{}}
+	w := walk{c: c, list: list, seen: make(map[string]bool, len(c.Changes))}
 	for i := range c.Changes {
 		ch := &c.Changes[i]
 		if at := step(ch.Path, list); at != nil {
