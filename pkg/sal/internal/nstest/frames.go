@@ -93,7 +93,7 @@ func TCP(t testing.TB, from, to *NS, addr string, seconds int) (gbit float64) {
 	const port = "5201"
 	to.Start("iperf3", "-s", "-1", "-p", port)
 	to.waitListen(port)
-	out := from.Run("iperf3", "-c", addr, "-p", port, "-t", fmt.Sprint(seconds), "-J")
+	out := from.Run("iperf3", "-c", addr, "-p", port, "-t", fmt.Sprint(seconds), "--connect-timeout", "5000", "-J")
 	got, retransmits := iperf(t, out)
 	t.Logf("TCP to %s: %.2f Gbit/s, %d retransmits", addr, got*8/1e9/float64(seconds), retransmits)
 	if got < 5e6*float64(seconds) {

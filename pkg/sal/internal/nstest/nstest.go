@@ -2,12 +2,16 @@
 package nstest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,11 +32,27 @@ func New(t testing.TB) *NS {
 	if os.Geteuid() != 0 {
 		Absent(t, "root")
 	}
+	sweep.Do(removeLeft)
 	n := &NS{t, fmt.Sprintf("vrt%d-%d", os.Getpid(), count.Add(1))}
 	run(t, "ip", "netns", "add", n.Name)
 	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n.Name).Run() })
 	n.Run("ip", "link", "set", "lo", "up")
 	return n
+}
+
+var sweep sync.Once
+
+// removeLeft removes the namespaces of test processes that are no more: one
+// that is killed, or out of time, cleans nothing up.
+func removeLeft() {
+	names, _ := filepath.Glob("/run/netns/vrt*-*")
+	for _, f := range names {
+		var pid, n int
+		if _, err := fmt.Sscanf(filepath.Base(f), "vrt%d-%d", &pid, &n); err != nil || unix.Kill(pid, 0) != unix.ESRCH {
+			continue
+		}
+		_ = exec.Command("ip", "netns", "del", filepath.Base(f)).Run()
+	}
 }
 
 // Absent skips a test for want of something, and fails it in CI, where
@@ -53,9 +73,15 @@ func Need(t testing.TB, program string) {
 	}
 }
 
+// patience is how long a program may take: a connection that does not come
+// about shall fail its test, not hang it.
+const patience = 60 * time.Second
+
 func run(t testing.TB, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %v\n%s", args, err, out)
 	}
