@@ -119,21 +119,33 @@ func (k *lockedKey) Sign(r io.Reader, data []byte) (*ssh.Signature, error) {
 }
 
 func (k *lockedKey) SignWithAlgorithm(r io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
-	if k.key == nil {
+	if err := k.open(); err != nil {
+		return nil, err
+	}
+	return k.key.SignWithAlgorithm(r, data, algorithm)
+}
+
+// open asks for the passphrase, as often as OpenSSH does.
+func (k *lockedKey) open() error {
+	if k.key != nil {
+		return nil
+	}
+	for range 3 {
 		pass, err := k.ask("passphrase of " + k.name + ": ")
 		if err != nil {
-			return nil, err
+			return err
 		}
 		s, err := ssh.ParsePrivateKeyWithPassphrase(k.text, []byte(pass))
 		if err != nil {
-			return nil, fmt.Errorf("%s: the passphrase is wrong", k.name)
+			continue
 		}
 		var ok bool
 		if k.key, ok = s.(ssh.AlgorithmSigner); !ok {
-			return nil, fmt.Errorf("%s: keys of type %s are not supported", k.name, k.pub.Type())
+			return fmt.Errorf("%s: keys of type %s are not supported", k.name, k.pub.Type())
 		}
+		return nil
 	}
-	return k.key.SignWithAlgorithm(r, data, algorithm)
+	return fmt.Errorf("%s: the passphrase is wrong", k.name)
 }
 
 // terminal gives what asks the person at the terminal for a secret; nil when

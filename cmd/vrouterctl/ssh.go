@@ -62,6 +62,8 @@ func (a *app) login(conn net.Conn, user, addr string, limit *patience) (*wire, e
 	switch {
 	case errors.As(err, &key):
 		return nil, key
+	case err != nil && strings.Contains(err.Error(), "no common algorithm for host key"):
+		return nil, fmt.Errorf("%s has no host key of the kind that is in %s: somebody may be in between; if not, remove the old line (%w)", addr, hosts.file, err)
 	case err != nil && strings.Contains(err.Error(), "unable to authenticate"):
 		return nil, fmt.Errorf("%s does not let %q in (%w); a key is given by --key, the SSH agent or ~/.ssh, a password by VROUTER_PASSWORD or at the terminal", addr, user, err)
 	case err != nil:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/Juniper/go-netconf/netconf"
@@ -134,7 +135,7 @@ func (p *patience) explain(err error) error {
 		return nil
 	case p.d > 0 && time.Since(p.since) >= p.d:
 		return fmt.Errorf("the vRouter was silent for %v (--timeout); what it was asked for may still be done", p.d)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
 		return errors.New("the vRouter closed the connection")
 	}
 	return err
