@@ -81,6 +81,10 @@ type prepared struct {
 	del  []netip.Prefix
 	gone []pipeline.IfIndex
 	made []recvKey
+	// dead are the prefixes whose route goes or is replaced, freed their number
+	// by the interface of that route. See unused.
+	dead  map[netip.Prefix]bool
+	freed map[pipeline.IfIndex]int
 }
 
 type target struct {
@@ -186,25 +190,28 @@ func (p *prepared) one(b *pipeline.Builder, r *Config) (t target, err error) {
 // unused proves that no route is left that names interface i.
 func (p *prepared) unused(i pipeline.IfIndex, name string) error {
 	f := p.f
-	dead := map[netip.Prefix]bool{}
-	for _, d := range p.del {
-		dead[d] = true
-	}
-	for _, t := range p.set {
-		dead[t.prefix] = true
-	}
-	left := f.perIf[i]
-	for d := range dead {
-		if h := f.get(d); h != 0 && f.env.Adj.At(h).If == i {
-			left--
+	if p.dead == nil { // once for all interfaces that go
+		p.dead, p.freed = map[netip.Prefix]bool{}, map[pipeline.IfIndex]int{}
+		die := func(d netip.Prefix) {
+			if h := f.get(d); h != 0 && !p.dead[d] {
+				p.freed[f.env.Adj.At(h).If]++
+			}
+			p.dead[d] = true
+		}
+		for _, d := range p.del {
+			die(d)
+		}
+		for _, t := range p.set {
+			die(t.prefix)
 		}
 	}
+	left := f.perIf[i] - p.freed[i]
 	if left == 0 {
 		return nil
 	}
 	found := netip.Prefix{}
 	look := func(q netip.Prefix, h uint32) bool {
-		if f.env.Adj.At(h).If == i && !dead[q] {
+		if f.env.Adj.At(h).If == i && !p.dead[q] {
 			found = q
 		}
 		return !found.IsValid()
