@@ -334,3 +334,35 @@ func BenchmarkBurst(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/sal.Burst, "ns/pkt")
 }
+
+// TestWakeRace is the moment in which a frame comes between the last look at a
+// ring and the reset of its descriptor: the descriptor must stay readable.
+func TestWakeRace(t *testing.T) {
+	var w waker
+	defer w.close()
+	fd := w.fd()
+	readable := func() bool {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0
+	}
+	if !readable() {
+		t.Error("a new descriptor says that nothing waits, which nobody has looked at")
+	}
+	for range idlePolls {
+		w.idle(func() bool { return true })
+	}
+	if !readable() {
+		t.Error("a frame would be slept through")
+	}
+	for range idlePolls {
+		w.idle(func() bool { return false })
+	}
+	if readable() {
+		t.Error("readable though nothing waits")
+	}
+	w.ring()
+	w.ring()
+	if !readable() {
+		t.Error("rung and not readable")
+	}
+}
