@@ -74,7 +74,7 @@ func (h *History) Rollback(ctx context.Context, by txn.Session, in *codec.Input)
 		if back < uint64(len(versions)) {
 			return nil, h.from.Copy(ctx, by, versions[back].Source(), datastore.Candidate)
 		}
-		return nil, missing(fmt.Sprintf("only %d earlier versions are kept", len(versions)-1))
+		return nil, missing(fmt.Sprintf("there is no version %d back: the oldest that is kept is %d back", back, len(versions)-1))
 	}
 	seq, _ := param("sequence")
 	for _, v := range versions {
