@@ -3,6 +3,7 @@ package ipsec
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"vrouter/fastpath/cryptoq"
@@ -96,10 +97,7 @@ func (p *prepared) place(s *sa, c *SA, old *sa) error {
 	if want == "" {
 		want = "software"
 	}
-	why := "no engine offers mode " + want
-	if c.Offload.Engine != "" {
-		why = fmt.Sprintf("there is no engine %q", c.Offload.Engine)
-	}
+	var all []string
 	for _, e := range p.f.engines {
 		if c.Offload.Engine != "" && e.dev.Info().Name != c.Offload.Engine {
 			continue
@@ -112,7 +110,15 @@ func (p *prepared) place(s *sa, c *SA, old *sa) error {
 			s.mode, s.reason = want, "as configured: "+want
 			return nil
 		}
-		why = fmt.Sprintf("engine %s %v", e.dev.Info().Name, err)
+		all = append(all, fmt.Sprintf("engine %s %v", e.dev.Info().Name, err))
+	}
+	why := strings.Join(all, ", ")
+	switch {
+	case why != "":
+	case c.Offload.Engine != "":
+		why = fmt.Sprintf("there is no engine %q", c.Offload.Engine)
+	default:
+		why = "there is no engine"
 	}
 	if c.Offload.Policy == Require {
 		return fmt.Errorf("offload is required, and %s", why)
