@@ -71,9 +71,7 @@ func (e *Local) State(_ context.Context, q *Query) (*State, error) {
 func (e *Local) sum(i pipeline.IfIndex) (c pipeline.IfCount, d pipeline.Drops) {
 	add := func(t *pipeline.IfTables) {
 		c.Add(t.Count.At(uint32(i)))
-		for r, n := range t.Drop.At(uint32(i)) {
-			d[r] += n
-		}
+		d.Add(t.Drop.At(uint32(i)))
 	}
 	for _, w := range e.workers {
 		add(w.Ctx().Ifs())

@@ -51,7 +51,7 @@ func (c *Control) Bytes(d sal.Desc) []byte { return c.pool.Bytes(d) }
 
 // Drop ends a packet: counted under r where it came in.
 func (c *Control) Drop(d sal.Desc, in IfIndex, r drop.Reason) {
-	c.ifs.Drop.At(uint32(in & (MaxIfaces - 1)))[r]++
+	Add(&c.ifs.Drop.At(uint32(in & (MaxIfaces - 1)))[r], 1)
 	c.cache.Free(d.Buf())
 }
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"vrouter/pkg/mem"
 )
@@ -16,9 +17,7 @@ type Counter struct{ Packets, Bytes uint64 }
 // each worker, summed when read. Handles come from the control side; 0 is
 // never given.
 //
-// Workers add with plain stores and State reads them from another goroutine:
-// aligned 64-bit words do not tear on the machines this runs on, and a count
-// read a moment late is still a count.
+// Workers add with Add, and State reads with atomic loads.
 type Counters struct {
 	slots *mem.Slots
 	w     []mem.Table[Counter]
@@ -67,8 +66,8 @@ func (c *Counters) Read(h uint32) Counter {
 func (c *Counters) sum(h uint32) (s Counter) {
 	for _, t := range c.w {
 		x := t.At(h)
-		s.Packets += x.Packets
-		s.Bytes += x.Bytes
+		s.Packets += atomic.LoadUint64(&x.Packets)
+		s.Bytes += atomic.LoadUint64(&x.Bytes)
 	}
 	return s
 }

@@ -1,8 +1,6 @@
 package pipeline
 
 import (
-	"sync/atomic"
-
 	"vrouter/fastpath/drop"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
@@ -96,7 +94,7 @@ func (c *Ctx) Drop(d sal.Desc, in IfIndex, r drop.Reason) {
 
 // CountDrop counts n packets whose buffers somebody else gives back.
 func (c *Ctx) CountDrop(in IfIndex, r drop.Reason, n uint64) {
-	c.ifs.Drop.At(uint32(in & (MaxIfaces - 1)))[r] += n
+	Add(&c.ifs.Drop.At(uint32(in & (MaxIfaces - 1)))[r], n)
 }
 
 // Free gives a buffer back without counting: for buffers that hold no packet
@@ -127,8 +125,8 @@ func (c *Ctx) Alloc() (uint32, bool) {
 // Count adds a packet of n octets to a counter.
 func (c *Ctx) Count(h uint32, n uint16) {
 	x := c.counts.At(h)
-	x.Packets++
-	x.Bytes += uint64(n)
+	Add(&x.Packets, 1)
+	Add(&x.Bytes, uint64(n))
 }
 
 // Counts is the worker's table of counters.
@@ -142,7 +140,7 @@ func (c *Ctx) Counts() mem.Table[Counter] { return c.counts }
 // nowhere drops it. The origin is for that error.
 func (c *Ctx) Forward(d sal.Desc, in IfIndex, from Origin, adj uint32) {
 	a := c.Env.Adj.At(adj)
-	if d.Len()+EthLen <= a.MTU && d.Off() >= EthLen {
+	if d.Len()+EthLen <= a.MTU() && d.Off() >= EthLen {
 		c.put(d, in, a)
 		return
 	}
@@ -152,14 +150,14 @@ func (c *Ctx) Forward(d sal.Desc, in IfIndex, from Origin, adj uint32) {
 // forwardSlow is what Forward does when it cannot be done at once.
 func (c *Ctx) forwardSlow(d sal.Desc, in IfIndex, from Origin, adj uint32) {
 	a := c.Env.Adj.At(adj)
-	switch a.Kind {
+	switch a.Kind() {
 	case AdjNeighbour, AdjGlean:
 		switch {
 		case d.Off() < EthLen:
 			c.Drop(d, in, drop.NoBuffer)
-		case d.Len()+EthLen > a.LinkMTU:
+		case d.Len()+EthLen > a.LinkMTU():
 			c.tooBig(d, in, from, adj)
-		case atomic.LoadUint64(&a.L2a)<<16 == 0: // not resolved
+		case !a.Resolved():
 			_, through := from.SA()
 			c.message(CtlMsg{Desc: d, Op: CtlResolve, In: in, SA: through, Arg: adj})
 		default: // stale: it may be used, and the control side wants to know (RFC 4861 section 7.3.3)
@@ -182,17 +180,16 @@ func (c *Ctx) forwardSlow(d sal.Desc, in IfIndex, from Origin, adj uint32) {
 // put writes the Ethernet header and sends.
 func (c *Ctx) put(d sal.Desc, in IfIndex, a *Adj) {
 	p := mem.At(c.Pool.Addr(d) - EthLen)
-	mem.Store64(p, 0, atomic.LoadUint64(&a.L2a))
-	mem.Store64(p, 6, a.L2b)
-	c.Tx.Add(c, sal.MakeDesc(d.Buf(), d.Off()-EthLen, d.Len()+EthLen), a.If, in)
+	mem.Store64(p, 0, a.L2a())
+	mem.Store64(p, 6, a.L2b())
+	c.Tx.Add(c, sal.MakeDesc(d.Buf(), d.Off()-EthLen, d.Len()+EthLen), a.If(), in)
 }
 
 // useStale opens a stale adjacency again and reports the use, once. The order
 // matters: should the control side give the neighbour up meanwhile, it finds
 // the report afterwards and closes the adjacency for good.
 func (c *Ctx) useStale(in IfIndex, adj uint32) {
-	a := c.Env.Adj.At(adj)
-	c.Env.Adj.SetMTU(adj, a.LinkMTU)
+	c.Env.Adj.Open(adj)
 	if !c.ctl.to.Put(CtlMsg{Desc: NoBuf, Op: CtlUsed, In: in, Arg: adj}) {
 		c.Env.Adj.SetMTU(adj, 0)
 		return
@@ -273,7 +270,7 @@ type Path struct{ Adj, AdjGen, Gen uint32 }
 // Path4 gives the adjacency towards dst (host order), asking the FIB only when
 // something has changed since p was filled. 0: no route.
 func (c *Ctx) Path4(p *Path, dst uint32) uint32 {
-	if p.Gen == c.Gen && atomic.LoadUint32(&c.Env.Adj.At(p.Adj).Gen) == p.AdjGen && p.Adj != 0 {
+	if p.Gen == c.Gen && c.Env.Adj.Gen(p.Adj) == p.AdjGen && p.Adj != 0 {
 		return p.Adj
 	}
 	h, gen := c.Env.FIB.Path4(dst)
@@ -283,7 +280,7 @@ func (c *Ctx) Path4(p *Path, dst uint32) uint32 {
 
 // Path6 is Path4 for IPv6.
 func (c *Ctx) Path6(p *Path, hi, lo uint64) uint32 {
-	if p.Gen == c.Gen && atomic.LoadUint32(&c.Env.Adj.At(p.Adj).Gen) == p.AdjGen && p.Adj != 0 {
+	if p.Gen == c.Gen && c.Env.Adj.Gen(p.Adj) == p.AdjGen && p.Adj != 0 {
 		return p.Adj
 	}
 	h, gen := c.Env.FIB.Path6(hi, lo)
@@ -293,7 +290,7 @@ func (c *Ctx) Path6(p *Path, hi, lo uint64) uint32 {
 
 // MTU is the largest IP packet that adjacency h takes; 0 when it leads nowhere.
 func (c *Ctx) MTU(h uint32) uint16 {
-	if m := c.Env.Adj.At(h).LinkMTU; m > EthLen {
+	if m := c.Env.Adj.At(h).LinkMTU(); m > EthLen {
 		return m - EthLen
 	}
 	return 0

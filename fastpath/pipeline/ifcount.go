@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"vrouter/fastpath/drop"
 	"vrouter/pkg/mem"
@@ -16,17 +17,15 @@ type IfCount struct {
 	_                                             [7]uint64
 }
 
-// Add adds b to a.
+// Add adds a worker's b, which it may be counting on, to a.
 func (a *IfCount) Add(b *IfCount) {
-	a.RxPackets += b.RxPackets
-	a.RxOctets += b.RxOctets
-	a.RxMulticast += b.RxMulticast
-	a.RxBroadcast += b.RxBroadcast
-	a.TxPackets += b.TxPackets
-	a.TxOctets += b.TxOctets
-	a.TxMulticast += b.TxMulticast
-	a.TxBroadcast += b.TxBroadcast
-	a.TxDiscards += b.TxDiscards
+	for _, f := range []struct{ to, from *uint64 }{
+		{&a.RxPackets, &b.RxPackets}, {&a.RxOctets, &b.RxOctets}, {&a.RxMulticast, &b.RxMulticast}, {&a.RxBroadcast, &b.RxBroadcast},
+		{&a.TxPackets, &b.TxPackets}, {&a.TxOctets, &b.TxOctets}, {&a.TxMulticast, &b.TxMulticast}, {&a.TxBroadcast, &b.TxBroadcast},
+		{&a.TxDiscards, &b.TxDiscards},
+	} {
+		*f.to += atomic.LoadUint64(f.from)
+	}
 }
 
 // Sub takes b from a.
@@ -44,6 +43,13 @@ func (a *IfCount) Sub(b *IfCount) {
 
 // Drops are a worker's or a sum's drop counts on one interface.
 type Drops [drop.N]uint64
+
+// Add adds a worker's b, which it may be counting on, to a.
+func (a *Drops) Add(b *Drops) {
+	for r := range b {
+		a[r] += atomic.LoadUint64(&b[r])
+	}
+}
 
 // IfTables are one worker's counters by interface: as Counters, one writer and
 // readers that sum. Lines 0 are for what belongs to no interface.

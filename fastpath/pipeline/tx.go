@@ -99,7 +99,7 @@ func (c *Ctx) transmit(out IfIndex, d []sal.Desc, way []uint32) {
 	cnt := c.ifs.Count.At(uint32(out & (MaxIfaces - 1)))
 	q := c.ports[out&(MaxIfaces-1)]
 	if q == nil {
-		cnt.TxDiscards += uint64(len(d))
+		Add(&cnt.TxDiscards, uint64(len(d)))
 		c.dropTx(d, way, drop.TxNoPort)
 		return
 	}
@@ -111,15 +111,15 @@ func (c *Ctx) transmit(out IfIndex, d []sal.Desc, way []uint32) {
 		c.countGroup(cnt, d)
 	}
 	n := q.TxBurst(c.Cache, d)
-	cnt.TxPackets += uint64(n)
-	cnt.TxOctets += octets
 	if n < len(d) {
 		for _, x := range d[n:] {
-			cnt.TxOctets -= uint64(x.Len())
+			octets -= uint64(x.Len())
 		}
-		cnt.TxDiscards += uint64(len(d) - n)
+		Add(&cnt.TxDiscards, uint64(len(d)-n))
 		c.dropTx(d[n:], way[n:], drop.TxFull)
 	}
+	Add(&cnt.TxPackets, uint64(n))
+	Add(&cnt.TxOctets, octets)
 }
 
 // countGroup counts multicasts and broadcasts, before the port has the frames.
@@ -127,9 +127,9 @@ func (c *Ctx) countGroup(cnt *IfCount, d []sal.Desc) {
 	for _, x := range d {
 		switch w := mem.Load64(mem.At(c.Pool.Addr(x)), 0); {
 		case w&0xffff_ffff_ffff == 0xffff_ffff_ffff:
-			cnt.TxBroadcast++
+			Add(&cnt.TxBroadcast, 1)
 		case w&1 != 0:
-			cnt.TxMulticast++
+			Add(&cnt.TxMulticast, 1)
 		}
 	}
 }

@@ -9,9 +9,6 @@ import (
 	"vrouter/pkg/mem"
 )
 
-// The tables are read without atomics: adjacencies are written by the control
-// side a word at a time (pipeline.Adj), flows by this worker alone.
-
 const (
 	adjShift = 5
 	outMask  = 2*pipeline.Burst - 1
@@ -71,8 +68,9 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(e.Adj)<<adjShift))
 		l := length[i]
 		x := e.Key[0] ^ key[i][0] | e.Key[1] ^ key[i][1] |
-			uint64(e.Gen^gen|(e.AdjGen^a.Gen)) | uint64(uint8(e.Kind)|bad[i])
-		if x != 0 || l > a.MTU {
+			uint64(e.Gen^gen|(e.AdjGen^a.Gen())) | uint64(uint8(e.Kind)|bad[i])
+		word := a.Word()
+		if x != 0 || l > word.MTU() {
 			w.slow[m&255] = uint16(i)
 			m++
 			continue
@@ -82,8 +80,8 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 		ck := q>>16 + 1
 		ck += (ck + 1) >> 16
 		mem.Store32(p, 22, q&0xffff-1|ck<<16)
-		mem.Store64(p, 0, a.L2a)
-		mem.Store64(p, 6, a.L2b)
+		mem.Store64(p, 0, a.L2a())
+		mem.Store64(p, 6, a.L2b())
 		e.Seen = tick
 		e.Pkts++
 		e.Bytes += uint64(l)
@@ -91,12 +89,12 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 			w.count(&e.Meta, l)
 		}
 		tx.Desc[out&outMask] = desc[i]
-		tx.Way[out&outMask] = uint32(a.If) | uint32(in[i])<<16
+		tx.Way[out&outMask] = uint32(word.If()) | uint32(in[i])<<16
 		out++
 	}
 	tx.N = out
 	w.nslow = m
-	w.stats.hits += uint64(n - m)
+	pipeline.Add(&w.stats.hits, uint64(n-m))
 }
 
 // forward6 is forward4 for IPv6, which has no checksum.
@@ -118,16 +116,17 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 		l := length[i]
 		k := &key[i]
 		x := e.Key[0] ^ k[0] | e.Key[1] ^ k[1] | e.Key[2] ^ k[2] | e.Key[3] ^ k[3] | e.Key[4] ^ k[4] |
-			uint64(e.Gen^gen|(e.AdjGen^a.Gen)) | uint64(uint8(e.Kind)|bad[i])
-		if x != 0 || l > a.MTU {
+			uint64(e.Gen^gen|(e.AdjGen^a.Gen())) | uint64(uint8(e.Kind)|bad[i])
+		word := a.Word()
+		if x != 0 || l > word.MTU() {
 			w.slow[m&255] = uint16(i)
 			m++
 			continue
 		}
 		p := mem.At(addr[i])
 		mem.Store8(p, 21, mem.Load8(p, 21)-1)
-		mem.Store64(p, 0, a.L2a)
-		mem.Store64(p, 6, a.L2b)
+		mem.Store64(p, 0, a.L2a())
+		mem.Store64(p, 6, a.L2b())
 		e.Seen = tick
 		e.Pkts++
 		e.Bytes += uint64(l)
@@ -135,12 +134,12 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 			w.count(&e.Meta, l)
 		}
 		tx.Desc[out&outMask] = desc[i]
-		tx.Way[out&outMask] = uint32(a.If) | uint32(in[i])<<16
+		tx.Way[out&outMask] = uint32(word.If()) | uint32(in[i])<<16
 		out++
 	}
 	tx.N = out
 	w.nslow = m
-	w.stats.hits += uint64(n - m)
+	pipeline.Add(&w.stats.hits, uint64(n-m))
 }
 
 // allSlow is what stands in for look-up and transform without a cache.

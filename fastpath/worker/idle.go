@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vrouter/fastpath/pipeline"
 )
 
 const (
@@ -85,7 +87,7 @@ func (w *Worker) sleep(stop *atomic.Bool) {
 		return
 	}
 	w.grace.Offline()
-	w.stats.idles++
+	pipeline.Add(&w.stats.idles, 1)
 	n, _ := unix.EpollWait(w.epoll, w.events, int(wait.Milliseconds())) // EINTR is as good as a time-out
 	w.grace.Online()
 	w.asleep.Store(false)

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"sync/atomic"
+
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/burst"
@@ -51,7 +53,7 @@ func (w *Worker) begin() {
 	if c.Snap.Ifaces != w.ifaces {
 		w.adopt(c.Snap.Ifaces)
 	}
-	w.stats.turns++
+	pipeline.Add(&w.stats.turns, 1)
 }
 
 // receive takes one burst from a port and sees it through.
@@ -63,8 +65,8 @@ func (w *Worker) receive(q *rxQueue) int {
 		return 0
 	}
 	q.empty = 0
-	w.stats.packets += uint64(n)
-	w.stats.bursts++
+	pipeline.Add(&w.stats.packets, uint64(n))
+	pipeline.Add(&w.stats.bursts, 1)
 
 	base := c.Pool.Base()
 	var octets uint64
@@ -78,8 +80,8 @@ func (w *Worker) receive(q *rxQueue) int {
 		longest = max(longest, l)
 	}
 	cnt := c.Ifs().Count.At(uint32(q.index))
-	cnt.RxPackets += uint64(n)
-	cnt.RxOctets += octets
+	pipeline.Add(&cnt.RxPackets, uint64(n))
+	pipeline.Add(&cnt.RxOctets, octets)
 	v.N = n
 	if longest > q.frameMax {
 		w.dropTooBig(v, q)
@@ -241,7 +243,7 @@ func (w *Worker) age(buckets int) {
 			used += t.Used()
 		}
 	}
-	w.stats.used = uint64(used)
+	atomic.StoreUint64(&w.stats.used, uint64(used))
 }
 
 // idleTicks is how long a flow may be unused, in ticks of about 1.07 s.

@@ -131,9 +131,9 @@ func (w *Worker) toUs(d sal.Desc, in pipeline.IfIndex) (ok, group bool) {
 	if dst&1 != 0 {
 		cnt := c.Ifs().Count.At(uint32(in))
 		if dst == 0xffff_ffff_ffff {
-			cnt.RxBroadcast++
+			pipeline.Add(&cnt.RxBroadcast, 1)
 		} else {
-			cnt.RxMulticast++
+			pipeline.Add(&cnt.RxMulticast, 1)
 		}
 		return true, true
 	}

@@ -20,7 +20,7 @@ func (w *Worker) rest(v *pipeline.Vec, from pipeline.Origin) {
 	v.Same, v.Some = from != 0, 0
 	if t == nil && len(slow) == v.N && from != 0 && !from.Local() && allGood(v) {
 		fillFrom(v, from)
-		w.stats.misses += uint64(v.N)
+		pipeline.Add(&w.stats.misses, uint64(v.N))
 		w.walk(v, w.walks[:copy(w.walks[:], slow)], seq)
 		w.sinks(v)
 		return
@@ -57,7 +57,7 @@ func (w *Worker) rest(v *pipeline.Vec, from pipeline.Origin) {
 		}
 	}
 	if walks > 0 {
-		w.stats.misses += uint64(walks)
+		pipeline.Add(&w.stats.misses, uint64(walks))
 		w.walk(v, w.walks[:walks], seq)
 	}
 	w.sinks(v)
@@ -131,7 +131,7 @@ func (w *Worker) known(v *pipeline.Vec, i uint16, m *flow.Meta) bool {
 	if m.Gen != c.Gen || m.AdjGen != c.Env.Adj.Gen(m.Adj) {
 		return false
 	}
-	w.stats.hits++
+	pipeline.Add(&w.stats.hits, 1)
 	m.Seen = w.tick
 	m.Pkts++
 	m.Bytes += uint64(v.Len[i&255])
@@ -167,9 +167,16 @@ func (w *Worker) do(v *pipeline.Vec, i uint16, k action.Kind, arg uint32) {
 // came (RFC 1812 section 4.3.2.3).
 func (w *Worker) output(v *pipeline.Vec, i uint16, adj uint32, ttl bool) {
 	c := w.ctx
-	ip, p := v.IP(i), v.Addr[i&255]+pipeline.EthLen
 	a := c.Env.Adj.At(adj)
-	if (a.Kind == pipeline.AdjNeighbour || a.Kind == pipeline.AdjGlean) && ip.Len()+pipeline.EthLen > a.LinkMTU &&
+	if v.Len[i&255] <= a.MTU() {
+		if c.Tx.N == len(c.Tx.Desc) {
+			c.FlushTx()
+		}
+		w.transform(v, i&255, a, ttl)
+		return
+	}
+	ip, p := v.IP(i), v.Addr[i&255]+pipeline.EthLen
+	if k := a.Kind(); (k == pipeline.AdjNeighbour || k == pipeline.AdjGlean) && ip.Len()+pipeline.EthLen > a.LinkMTU() &&
 		(v.V6 || mem.Load8(mem.At(p), 6)&dontFragment != 0) {
 		c.Reject(ip, v.In[i&255], v.From[i&255], pipeline.RejectTooBig, c.MTU(adj))
 		return

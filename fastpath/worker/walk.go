@@ -66,25 +66,34 @@ func (w *Worker) depart(v *pipeline.Vec, list []uint16, budget int, seq uint32) 
 		i &= 255
 		h := v.Adj[i]
 		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(h)<<adjShift))
-		if v.Len[i] > a.MTU || cached && (budget > 0 || v.Entry[i] != 0) || begun && v.Prog[i].Len != 0 {
+		if v.Len[i] > a.MTU() || cached && (budget > 0 || v.Entry[i] != 0) || begun && v.Prog[i].Len != 0 {
 			v.Route(i, h)
 			budget -= w.carryOut(v, i, budget, seq)
 			continue
 		}
-		at := v.Addr[i]
-		if v.V6 {
-			pipeline.DecTTL6(at + pipeline.EthLen)
-		} else {
-			pipeline.DecTTL4(at + pipeline.EthLen)
-		}
-		p := mem.At(at)
-		mem.Store64(p, 0, a.L2a)
-		mem.Store64(p, 6, a.L2b)
-		k := tx.N & outMask
-		tx.Desc[k] = v.Desc[i]
-		tx.Way[k] = uint32(a.If) | uint32(v.In[i])<<16
-		tx.N = k + 1
+		w.transform(v, i, a, true)
 	}
+}
+
+// transform is for one packet what forward4 and forward6 do for a burst. The
+// frame must fit a.MTU, and c.Tx have room.
+func (w *Worker) transform(v *pipeline.Vec, i uint16, a *pipeline.Adj, ttl bool) {
+	at := v.Addr[i]
+	switch {
+	case !ttl:
+	case v.V6:
+		pipeline.DecTTL6(at + pipeline.EthLen)
+	default:
+		pipeline.DecTTL4(at + pipeline.EthLen)
+	}
+	p := mem.At(at)
+	mem.Store64(p, 0, a.L2a())
+	mem.Store64(p, 6, a.L2b())
+	tx := &w.ctx.Tx
+	k := tx.N & outMask
+	tx.Desc[k] = v.Desc[i]
+	tx.Way[k] = uint32(a.If()) | uint32(v.In[i])<<16
+	tx.N = k + 1
 }
 
 // carryOut remembers one decision, as far as budget allows, and carries it out.
@@ -93,7 +102,7 @@ func (w *Worker) carryOut(v *pipeline.Vec, i uint16, budget int, seq uint32) (to
 	c := w.ctx
 	d := action.Compile(&v.Prog[i])
 	if v.Flags[i]&pipeline.Uncacheable == 0 && (budget > 0 || v.Entry[i] != 0) {
-		took = w.remember(v, i, &d, seq)
+		took = w.remember(v, i, &d, budget, seq)
 	}
 	for _, h := range d.Count {
 		if h != 0 {
@@ -109,8 +118,8 @@ func (w *Worker) carryOut(v *pipeline.Vec, i uint16, budget int, seq uint32) (to
 }
 
 // remember writes a decision into the flow cache and says how many entries it
-// took: 1 for a new one.
-func (w *Worker) remember(v *pipeline.Vec, i uint16, d *action.Compiled, seq uint32) int {
+// took of the budget: 1 for a new one.
+func (w *Worker) remember(v *pipeline.Vec, i uint16, d *action.Compiled, budget int, seq uint32) int {
 	c := w.ctx
 	t := w.flows[fam(v)]
 	guard := v.Adj[i]
@@ -121,24 +130,29 @@ func (w *Worker) remember(v *pipeline.Vec, i uint16, d *action.Compiled, seq uin
 	if seq&1 != 0 || w.env.Seq.Load() != seq { // after adjGen was read
 		return 0
 	}
+	// The entry found before may have given way to another flow of this burst,
+	// and an earlier packet may have entered this one.
 	x, took := v.Entry[i], 0
-	if x == 0 {
-		if v.V6 {
-			x = t.Find6(&v.K6[i], v.Hash[i]) // an earlier packet of this burst may have entered it
-		} else {
-			x = t.Find4(&v.K4[i], v.Hash[i])
+	if v.V6 {
+		if x == 0 || t.E6(x).Key != v.K6[i] {
+			x = t.Find6(&v.K6[i], v.Hash[i])
 		}
-		if x == 0 {
-			if x = t.Insert(v.Hash[i], c.Gen); x == 0 {
-				return 0
-			}
-			took = 1
-			w.stats.inserted++
-			if v.V6 {
-				t.E6(x).Key = v.K6[i]
-			} else {
-				t.E4(x).Key = v.K4[i]
-			}
+	} else if x == 0 || t.E4(x).Key != v.K4[i] {
+		x = t.Find4(&v.K4[i], v.Hash[i])
+	}
+	if x == 0 {
+		if budget <= 0 {
+			return 0
+		}
+		if x = t.Insert(v.Hash[i], c.Gen); x == 0 {
+			return 0
+		}
+		took = 1
+		pipeline.Add(&w.stats.inserted, 1)
+		if v.V6 {
+			t.E6(x).Key = v.K6[i]
+		} else {
+			t.E4(x).Key = v.K4[i]
 		}
 	}
 	m := t.Meta(x)

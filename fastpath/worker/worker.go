@@ -83,9 +83,7 @@ type kindList struct {
 
 // counts are what a worker counts about itself: mapped, one writer.
 type counts struct {
-	packets, bursts, turns, idles, hits, misses, inserted uint64
-	used                                                  uint64
-	_                                                     [pipeline.Burst]uint64
+	packets, bursts, turns, idles, hits, misses, inserted, used uint64
 }
 
 // Stats are a worker's counters.
@@ -108,7 +106,7 @@ func New(env *pipeline.Env, cfg Config) (*Worker, error) {
 	}
 	w.rx, w.six, w.loop = w.vec.At(0), w.vec.At(1), w.vec.At(2)
 	w.six.V6 = true
-	stats, err := mem.NewTable[counts](2<<20/256, mem.Options{SmallPages: true})
+	stats, err := mem.NewTable[counts](1, mem.Options{SmallPages: true})
 	if err != nil {
 		return nil, fmt.Errorf("worker %d: %w", cfg.ID, err)
 	}
@@ -143,8 +141,9 @@ func (w *Worker) Ctx() *pipeline.Ctx { return w.ctx }
 func (w *Worker) Stats() Stats {
 	s := w.stats
 	to, from := w.ctx.Control()
-	r := Stats{Packets: s.packets, Bursts: s.bursts, Turns: s.turns, Idles: s.idles, Hits: s.hits, Misses: s.misses, Inserted: s.inserted,
-		FlowUsed: int(s.used), FromControl: from.Len(), ToControl: to.Len()}
+	get := func(p *uint64) uint64 { return atomic.LoadUint64(p) }
+	r := Stats{Packets: get(&s.packets), Bursts: get(&s.bursts), Turns: get(&s.turns), Idles: get(&s.idles), Hits: get(&s.hits),
+		Misses: get(&s.misses), Inserted: get(&s.inserted), FlowUsed: int(get(&s.used)), FromControl: from.Len(), ToControl: to.Len()}
 	for _, t := range w.flows {
 		if t != nil {
 			r.FlowSize += t.Size()

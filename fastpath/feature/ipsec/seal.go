@@ -213,7 +213,7 @@ func (w *worker) whole(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, h uint3
 
 // nowhere ends a packet for whose SA's peer there is no way.
 func (w *worker) nowhere(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, from pipeline.Origin, adj uint32) {
-	switch c.Env.Adj.At(adj).Kind {
+	switch c.Env.Adj.At(adj).Kind() {
 	case pipeline.AdjBlackhole:
 		c.Drop(p, in, drop.Blackhole)
 	case pipeline.AdjUnreachable:

@@ -30,14 +30,14 @@ func (f *Feature) resolve(worker int, m pipeline.CtlMsg, now int64) {
 	c := f.env.Control
 	e := f.byAdj[m.Arg]
 	a := f.env.Adj.At(m.Arg)
-	x := f.env.Snap.Load().Ifaces.At(a.If)
+	x := f.env.Snap.Load().Ifaces.At(a.If())
 	if x == nil || x.Port == nil {
 		c.Drop(m.Desc, m.In, drop.TxDown)
 		return
 	}
 	if e == nil { // a connected prefix: the destination is the next hop
 		dst := destination(c.Bytes(m.Desc))
-		if a.Kind != pipeline.AdjGlean || !dst.IsValid() {
+		if a.Kind() != pipeline.AdjGlean || !dst.IsValid() {
 			c.Drop(m.Desc, m.In, drop.NoRoute)
 			return
 		}

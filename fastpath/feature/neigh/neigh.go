@@ -197,11 +197,11 @@ func (p *prepared) newLink(x *pipeline.Iface) error {
 }
 
 // adjacency is a record for an interface, not resolved.
-func (f *Feature) adjacency(x *pipeline.Iface, v6 bool, k pipeline.AdjKind) pipeline.Adj {
-	a := pipeline.Adj{If: x.Index, Kind: k}
+func (f *Feature) adjacency(x *pipeline.Iface, v6 bool, k pipeline.AdjKind) pipeline.AdjSpec {
+	a := pipeline.AdjSpec{If: x.Index, Kind: k, V6: v6}
 	fam, typ := pipeline.V4, uint16(pkt.TypeIPv4)
 	if v6 {
-		fam, typ, a.V6 = pipeline.V6, pkt.TypeIPv6, 1
+		fam, typ = pipeline.V6, pkt.TypeIPv6
 	}
 	a.L2a, a.L2b = pipeline.EthWords([6]byte{}, x.MAC, typ)
 	a.LinkMTU = x.MTU[fam] + pkt.EthernetLen
@@ -284,7 +284,7 @@ func (f *Feature) relink(x *pipeline.Iface) {
 		if e.addr.Is6() {
 			fam = pipeline.V6
 		}
-		open := f.env.Adj.At(e.adj).MTU != 0
+		open := f.env.Adj.At(e.adj).MTU() != 0
 		f.rewrite(e.adj, f.adjacency(x, fam == pipeline.V6, pipeline.AdjNeighbour))
 		switch {
 		case !x.Enabled[fam] && !e.static:
@@ -295,21 +295,18 @@ func (f *Feature) relink(x *pipeline.Iface) {
 		case e.mac != [6]byte{}:
 			f.env.Adj.SetMAC(e.adj, e.mac)
 			if open {
-				f.env.Adj.SetMTU(e.adj, f.env.Adj.At(e.adj).LinkMTU)
+				f.env.Adj.Open(e.adj)
 			}
 		}
 	}
 }
 
 // rewrite closes an adjacency and gives it another interface's words.
-func (f *Feature) rewrite(h uint32, n pipeline.Adj) {
+func (f *Feature) rewrite(h uint32, n pipeline.AdjSpec) {
 	a := f.env.Adj.At(h)
-	if a.L2b == n.L2b && a.LinkMTU == n.LinkMTU {
-		return
+	if a.L2b() != n.L2b || a.LinkMTU() != n.LinkMTU {
+		f.env.Adj.Rewrite(h, n)
 	}
-	f.env.Adj.SetMTU(h, 0)
-	a.L2a, a.L2b, a.LinkMTU = n.L2a, n.L2b, n.LinkMTU
-	f.env.Adj.Bump(h)
 }
 
 // Hold implements pipeline.Neighbours.

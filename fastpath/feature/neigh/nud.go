@@ -142,7 +142,7 @@ func (f *Feature) confirm(e *entry, mac [6]byte, now int64) {
 	f.leave(e)
 	f.learn(e, mac)
 	e.reach, e.confirmed = Reachable, now
-	f.env.Adj.SetMTU(e.adj, f.env.Adj.At(e.adj).LinkMTU)
+	f.env.Adj.Open(e.adj)
 	f.schedule(e, now+int64(reachableFor)/2+rand.Int64N(int64(reachableFor)))
 	if e.static {
 		f.schedule(e, 0)

@@ -20,13 +20,13 @@ func (s *resolve) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 
 	k := 0
 	for _, i := range idx {
 		i &= 255
-		if a := adjs.At(v.Adj[i]); a.Kind == pipeline.AdjGlean {
+		if a := adjs.At(v.Adj[i]); a.Kind() == pipeline.AdjGlean {
 			var n uint32
 			if v.V6 {
 				hi, lo := v.DstIP6(i)
-				n = s.f.Find6(a.If, hi, lo)
+				n = s.f.Find6(a.If(), hi, lo)
 			} else {
-				n = s.f.Find4(a.If, v.DstIP4(i))
+				n = s.f.Find4(a.If(), v.DstIP4(i))
 			}
 			if n != 0 {
 				v.Adj[i] = n

@@ -52,7 +52,7 @@ func (f *Feature) install(t target, bump bool) {
 	f.refer(t.prefix, t.adj, 1)
 	if old != 0 {
 		f.refer(t.prefix, old, -1)
-		if f.env.Adj.At(old).Kind == pipeline.AdjNeighbour {
+		if f.env.Adj.At(old).Kind() == pipeline.AdjNeighbour {
 			f.env.Neigh.Release(old)
 		}
 	}
@@ -79,7 +79,7 @@ func (f *Feature) remove(p netip.Prefix, bump bool) {
 	if bump {
 		f.askAgain(old)
 	}
-	if f.env.Adj.At(old).Kind == pipeline.AdjNeighbour {
+	if f.env.Adj.At(old).Kind() == pipeline.AdjNeighbour {
 		f.env.Neigh.Release(old)
 	}
 }
@@ -87,10 +87,10 @@ func (f *Feature) remove(p netip.Prefix, bump bool) {
 // refer keeps count of who names an interface, and of own addresses.
 func (f *Feature) refer(p netip.Prefix, adj uint32, n int) {
 	a := f.env.Adj.At(adj)
-	if a.If != 0 {
-		f.perIf[a.If] += n
+	if i := a.If(); i != 0 {
+		f.perIf[i] += n
 	}
-	if a.Kind == pipeline.AdjReceive && p.IsSingleIP() {
+	if a.Kind() == pipeline.AdjReceive && p.IsSingleIP() {
 		f.own.add(p.Addr(), n)
 	}
 }
@@ -110,7 +110,7 @@ func (f *Feature) cover(p netip.Prefix) uint32 {
 // "no route". Behind a connected prefix are flows of its neighbours, each with
 // an adjacency of its own: then all flows ask.
 func (f *Feature) askAgain(h uint32) {
-	if f.env.Adj.At(h).Kind == pipeline.AdjGlean {
+	if f.env.Adj.At(h).Kind() == pipeline.AdjGlean {
 		f.env.BumpFlows()
 	}
 	f.env.Adj.Bump(h)
@@ -120,8 +120,8 @@ func (f *Feature) askAgain(h uint32) {
 func (f *Feature) Path4(dst uint32) (adj, gen uint32) {
 	seq := f.env.Seq.Load()
 	h := f.v4.Lookup(dst)
-	if a := f.env.Adj.At(h); a.Kind == pipeline.AdjGlean {
-		if n := f.env.Neigh.Find4(a.If, dst); n != 0 {
+	if a := f.env.Adj.At(h); a.Kind() == pipeline.AdjGlean {
+		if n := f.env.Neigh.Find4(a.If(), dst); n != 0 {
 			h = n
 		}
 	}
@@ -132,8 +132,8 @@ func (f *Feature) Path4(dst uint32) (adj, gen uint32) {
 func (f *Feature) Path6(hi, lo uint64) (adj, gen uint32) {
 	seq := f.env.Seq.Load()
 	h := f.v6.Lookup(hi, lo)
-	if a := f.env.Adj.At(h); a.Kind == pipeline.AdjGlean {
-		if n := f.env.Neigh.Find6(a.If, hi, lo); n != 0 {
+	if a := f.env.Adj.At(h); a.Kind() == pipeline.AdjGlean {
+		if n := f.env.Neigh.Find6(a.If(), hi, lo); n != 0 {
 			h = n
 		}
 	}

@@ -146,7 +146,7 @@ func (f *Feature) send(c *pipeline.Ctx, d sal.Desc, size int, in pipeline.IfInde
 // so that the answer goes back protected.
 func (f *Feature) source(c *pipeline.Ctx, in pipeline.IfIndex, from pipeline.Origin, fam int, towards uint32) netip.Addr {
 	if _, through := from.SA(); through {
-		if x := c.Snap.Ifaces.At(c.Env.Adj.At(towards).If); x != nil && x.Src[fam].IsValid() {
+		if x := c.Snap.Ifaces.At(c.Env.Adj.At(towards).If()); x != nil && x.Src[fam].IsValid() {
 			return x.Src[fam]
 		}
 	}
@@ -157,11 +157,11 @@ func (f *Feature) source(c *pipeline.Ctx, in pipeline.IfIndex, from pipeline.Ori
 }
 
 func (f *Feature) receives4(a uint32) bool {
-	return f.own.may(hash4(a)) && f.env.Adj.At(f.v4.Lookup(a)).Kind == pipeline.AdjReceive
+	return f.own.may(hash4(a)) && f.env.Adj.At(f.v4.Lookup(a)).Kind() == pipeline.AdjReceive
 }
 
 func (f *Feature) receives6(hi, lo uint64) bool {
-	return f.own.may(hash6(hi, lo)) && f.env.Adj.At(f.v6.Lookup(hi, lo)).Kind == pipeline.AdjReceive
+	return f.own.may(hash6(hi, lo)) && f.env.Adj.At(f.v6.Lookup(hi, lo)).Kind() == pipeline.AdjReceive
 }
 
 // The rate of ICMP errors for each interface on which the packets came in, and

@@ -55,7 +55,7 @@ func New(env *pipeline.Env, routes int) (*Feature, error) {
 	kinds := map[Kind]pipeline.AdjKind{Blackhole: pipeline.AdjBlackhole, Unreachable: pipeline.AdjUnreachable, Prohibit: pipeline.AdjProhibit}
 	for k, a := range kinds {
 		for v := range f.special {
-			h, ok := env.Adj.Alloc(pipeline.Adj{Kind: a, V6: uint8(v)})
+			h, ok := env.Adj.Alloc(pipeline.AdjSpec{Kind: a, V6: v == pipeline.V6})
 			if !ok {
 				return nil, fmt.Errorf("no adjacency left for %v", k)
 			}
@@ -165,7 +165,7 @@ func (p *prepared) one(b *pipeline.Builder, r *Config) (t target, err error) {
 	case r.Kind == Receive:
 		k := recvKey{x.Index, v6}
 		if t.adj = f.receive[k]; t.adj == 0 {
-			h, ok := f.env.Adj.Alloc(pipeline.Adj{Kind: pipeline.AdjReceive, If: x.Index, V6: uint8(fam)})
+			h, ok := f.env.Adj.Alloc(pipeline.AdjSpec{Kind: pipeline.AdjReceive, If: x.Index, V6: v6})
 			if !ok {
 				return t, refuse(r.Prefix, "", "the adjacency table is full")
 			}
@@ -194,7 +194,7 @@ func (p *prepared) unused(i pipeline.IfIndex, name string) error {
 		p.dead, p.freed = map[netip.Prefix]bool{}, map[pipeline.IfIndex]int{}
 		die := func(d netip.Prefix) {
 			if h := f.get(d); h != 0 && !p.dead[d] {
-				p.freed[f.env.Adj.At(h).If]++
+				p.freed[f.env.Adj.At(h).If()]++
 			}
 			p.dead[d] = true
 		}
@@ -211,7 +211,7 @@ func (p *prepared) unused(i pipeline.IfIndex, name string) error {
 	}
 	found := netip.Prefix{}
 	look := func(q netip.Prefix, h uint32) bool {
-		if f.env.Adj.At(h).If == i && !p.dead[q] {
+		if f.env.Adj.At(h).If() == i && !p.dead[q] {
 			found = q
 		}
 		return !found.IsValid()
@@ -284,7 +284,7 @@ func (f *Feature) State() []State {
 	l := make([]State, 0, f.v4.Len()+f.v6.Len())
 	f.each(func(p netip.Prefix, h uint32) {
 		a := f.env.Adj.At(h)
-		l = append(l, State{Config: f.config(t, p, h), Resolved: a.Kind != pipeline.AdjNeighbour || a.L2a<<16 != 0})
+		l = append(l, State{Config: f.config(t, p, h), Resolved: a.Kind() != pipeline.AdjNeighbour || a.Resolved()})
 	})
 	return l
 }
@@ -293,10 +293,10 @@ func (f *Feature) State() []State {
 func (f *Feature) config(t *pipeline.Ifaces, p netip.Prefix, h uint32) Config {
 	c := Config{Prefix: p}
 	a := f.env.Adj.At(h)
-	if x := t.At(a.If); x != nil {
+	if x := t.At(a.If()); x != nil {
 		c.Iface = x.Name
 	}
-	switch a.Kind {
+	switch a.Kind() {
 	case pipeline.AdjNeighbour:
 		c.NextHop, _ = f.env.Neigh.Addr(h)
 	case pipeline.AdjReceive:

@@ -66,7 +66,7 @@ func (s lookup) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 		i &= 255
 		h := v.Out[k&255]
 		v.Adj[i] = h
-		kind := adjs.At(h).Kind
+		kind := adjs.At(h).Kind()
 		kinds |= 1 << (kind & 15)
 		if kind == pipeline.AdjReceive {
 			v.Flags[i] |= pipeline.FlagOwn
@@ -90,7 +90,7 @@ func (s lookup) refuse4(v *pipeline.Vec, i uint16, src, dst uint32) drop.Reason 
 		return drop.IPSource
 	case v.Flags[i]&pipeline.FlagGroup != 0:
 		return drop.IPBroadcast
-	case !v.From[i].Local() && s.f.env.Adj.At(s.f.v4.Lookup(src)).Kind == pipeline.AdjReceive:
+	case !v.From[i].Local() && s.f.env.Adj.At(s.f.v4.Lookup(src)).Kind() == pipeline.AdjReceive:
 		return drop.IPSource
 	}
 	return drop.None
@@ -134,7 +134,7 @@ func (s lookup) walk6(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 		i := idx[v.Dst4[k&255]&255] & 255
 		h := v.Out[k&255]
 		v.Adj[i] = h
-		kind := adjs.At(h).Kind
+		kind := adjs.At(h).Kind()
 		v.Kinds |= 1 << (kind & 15)
 		if kind == pipeline.AdjReceive {
 			v.Flags[i] |= pipeline.FlagOwn
@@ -183,7 +183,7 @@ func (s lookup) special6(c *pipeline.Ctx, v *pipeline.Vec, i uint16, shi, slo, h
 		return drop.IPSource, false
 	case v.Flags[i]&pipeline.FlagGroup != 0:
 		return drop.IPBroadcast, false
-	case !local && !linkLocal(shi) && s.f.env.Adj.At(s.f.v6.Lookup(shi, slo)).Kind == pipeline.AdjReceive:
+	case !local && !linkLocal(shi) && s.f.env.Adj.At(s.f.v6.Lookup(shi, slo)).Kind() == pipeline.AdjReceive:
 		return drop.IPSource, false
 	}
 	if !linkLocal(hi) {
@@ -278,7 +278,7 @@ func (reach) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	n := 0
 	for _, i := range idx {
 		i &= 255
-		if k := adjs.At(v.Adj[i]).Kind; k == pipeline.AdjNeighbour || k == pipeline.AdjGlean {
+		if k := adjs.At(v.Adj[i]).Kind(); k == pipeline.AdjNeighbour || k == pipeline.AdjGlean {
 			idx[n&255] = i
 			n++
 			continue
