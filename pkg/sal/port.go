@@ -16,6 +16,9 @@ type PortInfo struct {
 	MAC                  [6]byte
 	IfIndex              int    // of the kernel device, 0 when there is none
 	Speed                uint64 // bit/s, 0 unknown
+	// Shared tells that somebody else receives the frames too: the kernel's
+	// own network stack, which could answer or forward beside the vRouter.
+	Shared bool
 }
 
 // PortStats are what the device itself counts or loses; the fast path counts

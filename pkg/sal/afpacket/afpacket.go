@@ -4,6 +4,7 @@
 //	afpacket.go  the driver; opening a port
 //	rx.go        the receive ring, checksums and super-frames
 //	tx.go        sending
+//	isolate.go   keeping the kernel's own stack off the device
 //
 // # Receiving
 //
@@ -29,15 +30,21 @@
 //
 // # The kernel beside the router
 //
-// The kernel's own network stack sees every frame too. Give the device no
-// addresses, and do not let the kernel forward, or it answers and routes beside
-// the vRouter, around its policies.
+// A packet socket gets copies: the kernel's own network stack would see every
+// frame too, answer for its addresses and, where it forwards, route around the
+// vRouter's policies. While a port is open a filter drops everything that the
+// device receives behind the packet sockets. Where the kernel lacks what that
+// takes (clsact, BPF classifier), a warning is logged and PortInfo.Shared says
+// so; then give the device no addresses and do not let the kernel forward. What
+// the kernel itself sends on the device (IPv6 without being asked, say) is not
+// held back.
 package afpacket
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +62,8 @@ type Options struct {
 	// QdiscBypass sends past the device's queueing discipline: faster on a NIC
 	// that keeps up, but what it cannot take at once is lost.
 	QdiscBypass bool
+	// Share leaves the frames to the kernel's own network stack as well.
+	Share bool
 }
 
 // DefaultSlots hold 200 ms of 20 000 packets a second, in 8 MiB.
@@ -104,7 +113,8 @@ type port struct {
 	rxErrors, rxUncut, txDropped, txErrors atomic.Uint64
 
 	mu        sync.Mutex
-	rxDropped uint64 // lost by the kernel; it counts since the last question
+	alone     *isolation // nil: the kernel's stack sees the frames too
+	rxDropped uint64     // lost by the kernel; it counts since the last question
 	closed    bool
 
 	link      atomic.Bool
@@ -168,6 +178,12 @@ func (p *port) open() (err error) {
 	}
 	p.maxLen = mtu + 18
 
+	if !p.d.o.Share {
+		if err := p.isolate(); err != nil {
+			slog.Warn("the kernel's own network stack sees the frames of a port too: give it no address there and do not let it forward",
+				"port", p.cfg.Name, "device", p.cfg.Device, "err", err)
+		}
+	}
 	group := 0
 	for i := range p.cfg.Queues {
 		q, err := newQueue(p)
@@ -189,6 +205,20 @@ func (p *port) open() (err error) {
 			}
 		}
 	}
+	return nil
+}
+
+// isolate keeps the kernel's stack off the device.
+func (p *port) isolate() error {
+	s, err := newIsolation()
+	if err != nil {
+		return err
+	}
+	if err := s.on(p.index); err != nil {
+		s.close()
+		return err
+	}
+	p.alone = s
 	return nil
 }
 
@@ -217,7 +247,7 @@ func (p *port) Info() sal.PortInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return sal.PortInfo{Name: p.cfg.Name, Driver: "af-packet", Device: p.cfg.Device, Queues: len(p.queues),
-		MAC: p.mac, IfIndex: p.index, Speed: p.dev.Speed()}
+		MAC: p.mac, IfIndex: p.index, Speed: p.dev.Speed(), Shared: p.alone == nil}
 }
 
 // Queue gives queue i.
@@ -258,6 +288,12 @@ func (p *port) follow() error {
 		return errors.New("the kernel does not bind a fanout group again") // close and open does
 	}
 	q := p.queues[0]
+	if p.alone != nil {
+		p.alone.qdisc = false // it went with the device
+		if err := p.alone.on(i); err != nil {
+			return err
+		}
+	}
 	if err := q.bind(i); err != nil {
 		return err
 	}
@@ -306,7 +342,7 @@ func (p *port) Stats() sal.PortStats {
 	}
 }
 
-// Close gives the device up; it stays as it is.
+// Close gives the device up. It stays as it is, the kernel's again.
 func (p *port) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -318,6 +354,10 @@ func (p *port) Close() error {
 	for _, q := range p.queues {
 		p.rxDropped += q.lost()
 		q.close()
+	}
+	if p.alone != nil {
+		p.alone.off(p.index)
+		p.alone.close()
 	}
 	if p.key != (devKey{}) {
 		p.d.mu.Lock()

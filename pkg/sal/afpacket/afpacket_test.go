@@ -326,6 +326,57 @@ func TestOwnFramesIgnored(t *testing.T) {
 	}
 }
 
+// TestIsolation: while the port is open the kernel neither answers nor forwards
+// what the device receives, and the port receives it all the same.
+func TestIsolation(t *testing.T) {
+	mid, far, behind := nstest.New(t), nstest.New(t), nstest.New(t)
+	mid.Veth("p", far, "e")
+	mid.Veth("q", behind, "e")
+	mid.Run("ip", "addr", "add", "10.9.0.1/24", "dev", "p")
+	mid.Run("ip", "addr", "add", "10.8.0.1/24", "dev", "q")
+	mid.Run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+	far.Run("ip", "addr", "add", "10.9.0.2/24", "dev", "e")
+	far.Run("ip", "route", "add", "default", "via", "10.9.0.1")
+	behind.Run("ip", "addr", "add", "10.8.0.2/24", "dev", "e")
+	behind.Run("ip", "route", "add", "default", "via", "10.8.0.1")
+	ping := func(to string) bool {
+		return far.Command("ping", "-c", "3", "-i", "0.05", "-W", "1", to).Run() == nil
+	}
+	if !ping("10.9.0.1") || !ping("10.8.0.2") {
+		t.Fatal("the kernel does not route: the test would prove nothing")
+	}
+	pl := pool(t, 4096)
+	for _, share := range []bool{false, true} {
+		d := afpacket.New(afpacket.Options{Share: share})
+		p := up(t, open(t, mid, d, pl, sal.PortConfig{Name: "p", Queues: 1, MTU: 1500}))
+		if i := p.Info(); i.Shared != share {
+			t.Skipf("the kernel cannot isolate a device: %+v", i)
+		}
+		if ping("10.9.0.1") != share || ping("10.8.0.2") != share {
+			t.Errorf("shared %v, but the kernel does otherwise", share)
+		}
+		if receive(t, pl, p.Queue(0), 0x0800) == nil {
+			t.Errorf("shared %v: the port does not receive", share)
+		}
+		p.Close()
+		mid.Run("ip", "link", "set", "dev", "p", "up")
+		if out := mid.Run("tc", "qdisc", "show", "dev", "p"); bytes.Contains([]byte(out), []byte("clsact")) {
+			t.Errorf("left behind: %s", out)
+		}
+		if !ping("10.9.0.1") || !ping("10.8.0.2") {
+			t.Error("closed, but the kernel does not route again")
+		}
+	}
+	// What a killed process left behind is taken over.
+	left := open(t, mid, afpacket.New(afpacket.Options{}), pl, sal.PortConfig{Name: "p", Queues: 1, MTU: 1500})
+	p := up(t, open(t, mid, afpacket.New(afpacket.Options{}), pl, sal.PortConfig{Name: "p", Queues: 1, MTU: 1500}))
+	if p.Info().Shared || ping("10.9.0.1") {
+		t.Error("a device that was isolated already")
+	}
+	p.Close()
+	left.Close()
+}
+
 // TestDeviceGone removes the device under the port and brings another by its
 // name.
 func TestDeviceGone(t *testing.T) {
