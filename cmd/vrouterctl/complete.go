@@ -64,7 +64,7 @@ func (a *app) completeVersions(_ *cobra.Command, args []string, begun string) ([
 		}
 		for i, v := range versions(root) {
 			if i > 0 {
-				l = append(l, cobra.CompletionWithDesc(fmt.Sprint(i), strings.TrimSpace(val(v, "time")+" "+val(v, "kind")+" "+val(v, "user"))))
+				l = append(l, cobra.CompletionWithDesc(fmt.Sprint(i), strings.TrimSpace(moment(val(v, "time"))+" "+val(v, "kind")+" "+val(v, "user"))))
 			}
 		}
 		return l, nil

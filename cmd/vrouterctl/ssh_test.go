@@ -317,7 +317,7 @@ func TestLocalSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := strings.Fields(strings.TrimSpace(b.must("--socket", b.socket("local"), "show", "sessions")))
-	if len(f) != 8+7 || f[8+1] != "netconf-ssh" || f[8+2] != me.Username || f[8+3] != "-" {
+	if len(f) != 8+7 || f[8+1] != "netconf-ssh" || f[8+2] != me.Username || f[8+3] != "local" {
 		t.Error(f)
 	}
 }

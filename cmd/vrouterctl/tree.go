@@ -3,6 +3,7 @@ package main
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"vrouter/mgmt/data"
 )
@@ -80,6 +81,16 @@ func values(c *data.Container, name string) (out []string) {
 		return true
 	})
 	return out
+}
+
+// moment cuts a date-and-time to seconds: so much is of use to people, and the
+// fraction is of any length.
+func moment(s string) string {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return s
+	}
+	return t.Truncate(time.Second).Format(time.RFC3339)
 }
 
 // bare cuts the module off an identity.

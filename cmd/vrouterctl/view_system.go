@@ -35,7 +35,7 @@ func dataPlane(root *data.Container) *table {
 		}
 	}
 	line("process id", "process", "pid")
-	line("started", "process", "start-time")
+	t.add("started", moment(val(f, "process", "start-time")))
 	line("restarts", "process", "restarts")
 	line("configuration", "process", "revision")
 	for _, w := range entries(f, "workers") {
@@ -74,7 +74,7 @@ func sessions(root *data.Container) *table {
 	l := entries(sub(root, "netconf-state", "sessions"), "session")
 	slices.SortFunc(l, func(a, b *data.Container) int { return cmp.Compare(num(a, "session-id"), num(b, "session-id")) })
 	for _, s := range l {
-		t.add(val(s, "session-id"), bare(val(s, "transport")), val(s, "username"), val(s, "source-host"), val(s, "login-time"), count(s, "in-rpcs"), count(s, "in-bad-rpcs"))
+		t.add(val(s, "session-id"), bare(val(s, "transport")), val(s, "username"), or(val(s, "source-host"), "local"), moment(val(s, "login-time")), count(s, "in-rpcs"), count(s, "in-bad-rpcs"))
 	}
 	return t
 }
@@ -82,7 +82,7 @@ func sessions(root *data.Container) *table {
 func commits(root *data.Container) *table {
 	t := newTable("no versions", column{"BACK", number}, column{"VERSION", number}, column{"TIME", text}, column{"KIND", text}, column{"USER", text}, column{"SESSION", text})
 	for i, c := range versions(root) {
-		t.add(fmt.Sprint(i), val(c, "sequence"), val(c, "time"), val(c, "kind"), val(c, "user"), val(c, "session-id"))
+		t.add(fmt.Sprint(i), val(c, "sequence"), moment(val(c, "time")), val(c, "kind"), val(c, "user"), val(c, "session-id"))
 	}
 	return t
 }
