@@ -44,16 +44,19 @@ func (c *Ctx) FlushTx() {
 		return
 	}
 	t.N = 0
-	way := t.Way[:n]
+	way, desc := t.Way[:n], t.Desc[:n]
 	out := uint16(way[0])
 	var differ uint16
-	for _, w := range way {
+	var octets uint64
+	for i, w := range way {
 		differ |= uint16(w) ^ out
+		octets += uint64(desc[i] >> 48)
 	}
 	if differ == 0 { // one way out, the usual case: the list is the burst
 		for k := 0; k < n; k += Burst {
 			m := min(n, k+Burst)
-			c.transmit(out, t.Desc[k:m], way[k:m])
+			c.transmit(out, desc[k:m], way[k:m], octets)
+			octets = 0
 		}
 	} else {
 		c.flushMany(n)
@@ -79,33 +82,31 @@ func (c *Ctx) flushMany(n int) {
 		t.tail[o] = uint16(i)
 	}
 	for _, o := range outs[:m] {
-		k := 0
+		k, octets := 0, uint64(0)
 		for i := t.head[o]; i != 0; i = t.next[i-1] {
 			t.run[k], t.ways[k] = t.Desc[i-1], t.Way[i-1]
+			octets += uint64(t.Desc[i-1].Len())
 			if k++; k == Burst {
-				c.transmit(o, t.run[:k], t.ways[:k])
-				k = 0
+				c.transmit(o, t.run[:k], t.ways[:k], octets)
+				k, octets = 0, 0
 			}
 		}
 		t.head[o] = 0
 		if k > 0 {
-			c.transmit(o, t.run[:k], t.ways[:k])
+			c.transmit(o, t.run[:k], t.ways[:k], octets)
 		}
 	}
 }
 
-// transmit sends frames out of one interface and counts them.
-func (c *Ctx) transmit(out IfIndex, d []sal.Desc, way []uint32) {
+// transmit sends frames out of one interface and counts them. octets is what is
+// to be counted for them.
+func (c *Ctx) transmit(out IfIndex, d []sal.Desc, way []uint32, octets uint64) {
 	cnt := c.ifs.Count.At(uint32(out & (MaxIfaces - 1)))
 	q := c.ports[out&(MaxIfaces-1)]
 	if q == nil {
 		Add(&cnt.TxDiscards, uint64(len(d)))
 		c.dropTx(d, way, drop.TxNoPort)
 		return
-	}
-	var octets uint64
-	for _, x := range d {
-		octets += uint64(x.Len())
 	}
 	if c.Tx.group {
 		c.countGroup(cnt, d)

@@ -67,10 +67,8 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 		e := (*flow.Entry4)(unsafe.Add(entries, uintptr(entry[i])<<6))
 		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(e.Adj)<<adjShift))
 		l := length[i]
-		x := e.Key[0] ^ key[i][0] | e.Key[1] ^ key[i][1] |
-			uint64(e.Gen^gen|(e.AdjGen^a.Gen())) | uint64(uint8(e.Kind)|bad[i])
 		word := a.Word()
-		if x != 0 || l > word.MTU() {
+		if differs4(e, &key[i])|unfit(&e.Meta, gen, a.Gen(), bad[i]) != 0 || l > word.MTU() {
 			w.slow[m&255] = uint16(i)
 			m++
 			continue
@@ -115,10 +113,8 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(e.Adj)<<adjShift))
 		l := length[i]
 		k := &key[i]
-		x := e.Key[0] ^ k[0] | e.Key[1] ^ k[1] | e.Key[2] ^ k[2] | e.Key[3] ^ k[3] | e.Key[4] ^ k[4] |
-			uint64(e.Gen^gen|(e.AdjGen^a.Gen())) | uint64(uint8(e.Kind)|bad[i])
 		word := a.Word()
-		if x != 0 || l > word.MTU() {
+		if differs6(e, k)|unfit(&e.Meta, gen, a.Gen(), bad[i]) != 0 || l > word.MTU() {
 			w.slow[m&255] = uint16(i)
 			m++
 			continue
@@ -140,6 +136,22 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 	tx.N = out
 	w.nslow = m
 	pipeline.Add(&w.stats.hits, uint64(n-m))
+}
+
+// differs4 is 0 when the entry is that of the key. (In Go | and ^ bind alike:
+// the parentheses matter.)
+func differs4(e *flow.Entry4, k *burst.Key4) uint64 {
+	return (e.Key[0] ^ k[0]) | (e.Key[1] ^ k[1])
+}
+
+// differs6 is differs4 for IPv6.
+func differs6(e *flow.Entry6, k *burst.Key6) uint64 {
+	return (e.Key[0] ^ k[0]) | (e.Key[1] ^ k[1]) | (e.Key[2] ^ k[2]) | (e.Key[3] ^ k[3]) | (e.Key[4] ^ k[4])
+}
+
+// unfit is 0 when a flow is current and plain forwarding, and its packet good.
+func unfit(m *flow.Meta, gen, adjGen uint32, bad uint8) uint64 {
+	return uint64((m.Gen^gen)|(m.AdjGen^adjGen)) | uint64(uint8(m.Kind)|bad)
 }
 
 // allSlow is what stands in for look-up and transform without a cache.

@@ -70,14 +70,17 @@ func (w *Worker) receive(q *rxQueue) int {
 
 	base := c.Pool.Base()
 	var octets uint64
-	var longest uint16
+	var longest, types uint16
 	desc, addr, length := v.Desc[:n], v.Addr[:n], v.Len[:n]
+	first := mem.Load16(mem.At(c.Pool.Addr(desc[0])), 12)
 	for i, d := range desc {
-		addr[i] = base + uintptr(d.Buf())*sal.BufSize + uintptr(d.Off())
+		a := base + uintptr(d.Buf())*sal.BufSize + uintptr(d.Off())
+		addr[i] = a
 		l := d.Len()
 		length[i] = l
 		octets += uint64(l)
 		longest = max(longest, l)
+		types |= mem.Load16(mem.At(a), 12) ^ first
 	}
 	cnt := c.Ifs().Count.At(uint32(q.index))
 	pipeline.Add(&cnt.RxPackets, uint64(n))
@@ -86,13 +89,22 @@ func (w *Worker) receive(q *rxQueue) int {
 	if longest > q.frameMax {
 		w.dropTooBig(v, q)
 	}
-	w.split(v, q)
+	if types == 0 && (first == typeIPv4 || first == typeIPv6) { // one family, the usual case
+		v.V6 = first == typeIPv6
+		fillIn(v, q.index)
+		w.family(v, q.mac, pipeline.FromIface(q.index))
+	} else {
+		w.split(v, q)
+	}
 	w.settle()
 	return n
 }
 
-// split hands each family its packets. A burst of one family, the usual case,
-// is worked on where it lies.
+// EtherTypes as they are loaded.
+const typeIPv4, typeIPv6 = 0x0008, 0xdd86
+
+// split hands each family its packets of a mixed burst. One of the families is
+// worked on where it lies.
 func (w *Worker) split(v *pipeline.Vec, q *rxQueue) {
 	k := &w.class
 	burst.Classify(v.Addr[:v.N], k)
