@@ -44,7 +44,7 @@ type queue struct {
 	tx
 }
 
-func newQueue(p *port) (q *queue, err error) {
+func newQueue(p *port, slots int) (q *queue, err error) {
 	q = &queue{p: p, fd: -1, super: make([]byte, superRoom+gso.HeaderLen+gso.MaxSuper)}
 	q.tx.fd = -1
 	defer func() {
@@ -73,7 +73,7 @@ func newQueue(p *port) (q *queue, err error) {
 		}
 	}
 	const perBlock = blockLen / slotLen
-	blocks := (p.d.o.Slots + perBlock - 1) / perBlock
+	blocks := (slots + perBlock - 1) / perBlock
 	q.n = uint32(blocks * perBlock)
 	req := unix.TpacketReq{Block_size: blockLen, Block_nr: uint32(blocks), Frame_size: slotLen, Frame_nr: q.n}
 	if err = unix.SetsockoptTpacketReq(q.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
