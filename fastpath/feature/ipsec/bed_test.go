@@ -25,7 +25,8 @@ import (
 // clear, and is seen.
 type site struct {
 	*testbed.Bed
-	dir string // state directory
+	dir    string // state directory
+	manual bool   // no goroutines: the test turns everything
 }
 
 const (
@@ -39,15 +40,17 @@ const (
 
 func newSite(t testing.TB, opt func(*fastpath.Options)) *site {
 	t.Helper()
-	dir := t.TempDir()
+	dir, queues, manual := t.TempDir(), 0, true
 	b := testbed.New(t, func(o *fastpath.Options) {
 		o.StateDir, o.MaxSAs = dir, 1024
 		if opt != nil {
 			opt(o)
 		}
+		queues, manual = max(1, o.Workers), o.Manual
 	})
 	lan := testbed.Iface("lan", lanMAC, "10.1.0.1/24", "2001:db8:1::1/64")
 	wan := testbed.Iface("wan", wanMAC, own4+"/24", own6+"/64")
+	lan.Queues, wan.Queues = queues, queues
 	b.Mem.Peer("lan")
 	b.Mem.Peer("wan")
 	b.Apply(&fastpath.Change{
@@ -58,11 +61,13 @@ func newSite(t testing.TB, opt func(*fastpath.Options)) *site {
 		Route: route.Change{Set: append(testbed.Connected(lan, wan),
 			testbed.Route("0.0.0.0/0", peer4, "wan"), testbed.Route("::/0", peer6, "wan"))},
 	})
-	b.Run()
-	b.Recv("lan")
-	b.Recv("wan") // announcements
-	b.Forget()
-	return &site{b, dir}
+	if manual {
+		b.Run()
+		b.Recv("lan")
+		b.Recv("wan") // announcements
+		b.Forget()
+	}
+	return &site{b, dir, manual}
 }
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -115,7 +120,9 @@ func (s *site) tunnel(in6 bool, edit ...func(*ipsec.SA)) (out, in *peer) {
 		e(&i)
 	}
 	s.Apply(&fastpath.Change{IPsec: ipsec.Change{SetSA: []ipsec.SA{o, i}, SetPolicy: []ipsec.Policy{protect(&o), protect(&i)}}})
-	s.Forget()
+	if s.manual {
+		s.Forget()
+	}
 	return peerOf(o), peerOf(i)
 }
 
