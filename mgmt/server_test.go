@@ -17,7 +17,10 @@ import (
 	"time"
 
 	"vrouter/fastpath/rpc"
+	"vrouter/mgmt/codec"
+	"vrouter/mgmt/data"
 	"vrouter/mgmt/internal/enginetest"
+	"vrouter/mgmt/internal/schema"
 )
 
 // This test program is also the data plane that the servers under test start.
@@ -427,4 +430,45 @@ func TestDeviceGone(t *testing.T) {
 	if got := s.edit(`<interfaces xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces" xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0"><interface nc:operation="delete"><name>nosuch</name></interface></interfaces>`); !strings.Contains(got, ok) {
 		t.Errorf("it cannot be taken out of running: %s", got)
 	}
+}
+
+// State may be read beside commits, by many at once.
+func TestStateBesideCommits(t *testing.T) {
+	s := newSite(t)
+	s.start()
+	s.until("the data plane is there", func() bool { return strings.Contains(s.edit(linkXML("first")), ok) })
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			for range 15 {
+				if got := s.get(); !strings.Contains(got, "<name>first</name>") || strings.Contains(got, "<rpc-error>") {
+					t.Errorf("%s", got)
+					return
+				}
+			}
+		})
+	}
+	for i := range 30 {
+		if got := s.edit(strings.Replace(linkXML(fmt.Sprintf("eth%d", i%5)), "10.0.0.1", fmt.Sprintf("10.%d.0.1", 1+i), 1)); !strings.Contains(got, ok) {
+			t.Errorf("commit %d: %s", i, got)
+		}
+	}
+	all.Wait()
+}
+
+// Whatever the file holds, it is read or refused.
+func FuzzStartupConfig(f *testing.F) {
+	for _, x := range []string{"", "<config/>", "<?xml version='1.0'?>" + linkXML("a"), "<data>" + linkXML("a") + "</data>", "<a", "<!-- -->", "<?x?><!DOCTYPE x><config/>"} {
+		f.Add([]byte(x))
+	}
+	s, err := schema.Load()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		tree, err := codec.Edit(s, data.New(s), wrap(text), data.Merge)
+		if (tree == nil) == (err == nil) {
+			t.Errorf("tree %v, error %v", tree, err)
+		}
+	})
 }
