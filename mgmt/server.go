@@ -239,10 +239,7 @@ func (s *Server) up(ctx context.Context) error {
 		if ctx.Err() != nil { // the data plane went away: the next one is asked
 			return err
 		}
-		select {
-		case s.failed <- err:
-		default:
-		}
+		s.fail(err)
 	}
 	if missing := s.applier.Without(); len(missing) > 0 { // it is tried again
 		return fmt.Errorf("it works without: %s", strings.Join(missing, "; "))
@@ -252,31 +249,33 @@ func (s *Server) up(ctx context.Context) error {
 
 // Run serves until ctx ends or something that is needed fails. The data plane
 // is left running. A Server runs once.
+//
+// It ends from the outside to the inside: no new operations, those under way
+// are finished, then the connection to the data plane goes, then the datastores.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
+	under, release := context.WithCancel(context.WithoutCancel(ctx))
+	var plane sync.WaitGroup
+	if s.supervisor != nil {
+		plane.Go(func() { s.supervisor.Run(under) })
+	} else if err := s.up(ctx); err != nil {
+		release()
+		return err
+	}
 	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var all sync.WaitGroup
-	serve := func(f func() error) {
-		all.Go(func() {
-			if err := f(); err != nil {
-				select {
-				case s.failed <- err:
-				default:
-				}
+	var clients sync.WaitGroup
+	serve := func(f func(context.Context, net.Listener) error, l net.Listener) {
+		clients.Go(func() {
+			if err := f(ctx, l); err != nil {
+				s.fail(err)
 			}
 		})
 	}
-	if s.supervisor != nil {
-		serve(func() error { s.supervisor.Run(ctx); return nil })
-	} else if err := s.up(ctx); err != nil {
-		return err
-	}
 	for _, l := range s.listeners {
-		serve(func() error { return s.netconf.ServeSSH(ctx, l) })
+		serve(s.netconf.ServeSSH, l)
 		s.log.Info("NETCONF over SSH", "address", l.Addr().String())
 	}
-	serve(func() error { return s.netconf.ServeUnix(ctx, s.socket) })
+	serve(s.netconf.ServeUnix, s.socket)
 	s.log.Info("NETCONF on this machine", "socket", s.socket.Addr().String())
 	var err error
 	select {
@@ -284,8 +283,19 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-s.failed:
 	}
 	stop()
-	all.Wait()
-	return errors.Join(err, s.manager.Close())
+	clients.Wait()
+	err = errors.Join(err, s.manager.Close())
+	release()
+	plane.Wait()
+	return err
+}
+
+// fail ends Run; of several errors the first counts.
+func (s *Server) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
 }
 
 // StopFastpath ends the data plane. Run must have ended.

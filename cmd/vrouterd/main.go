@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"vrouter/mgmt"
 )
@@ -88,6 +89,9 @@ func run(ctx context.Context, c *config) error {
 		}
 		c.Fastpathd = append([]string{path}, c.fastpathdArgs...)
 	}
+	if err := secure(); err != nil {
+		return err
+	}
 	s, err := mgmt.New(c.Options)
 	if err != nil {
 		return err
@@ -99,6 +103,18 @@ func run(ctx context.Context, c *config) error {
 	}
 	log.Info("vrouterd ends")
 	return err
+}
+
+// secure keeps the keys in the configuration out of core files and from other
+// processes of the same user.
+func secure() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbidding core files: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbidding core files: %w", err)
+	}
+	return nil
 }
 
 // program finds fastpathd: the one named, else the one beside this program.

@@ -39,18 +39,6 @@ func Entries(c *binding.Commit, list *yang.Node) []Entry {
 	return w.out
 }
 
-// Any tells whether c.Changes touch a node, something below it, or something
-// that it stands in.
-func Any(c *binding.Commit, n *yang.Node) bool {
-	for i := range c.Changes {
-		p := c.Changes[i].Path
-		if step(p, n) != nil || within(n, p.Schema) {
-			return true
-		}
-	}
-	return false
-}
-
 type walk struct {
 	c    *binding.Commit
 	list *yang.Node
