@@ -16,6 +16,7 @@ import (
 	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/neigh"
 	"vrouter/fastpath/feature/route"
+	"vrouter/pkg/pkt"
 	"vrouter/pkg/sal"
 )
 
@@ -320,6 +321,31 @@ func TestInterfaceLife(t *testing.T) {
 	}
 	b.Run()
 	b.Moved("c rx 1, a tx 1")
+}
+
+// TestRename: the device of an interface that goes serves another one made in
+// the same commit.
+func TestRename(t *testing.T) {
+	b := twoPorts(t, nil)
+	c := testbed.Iface("new", 2, "10.0.2.1/24")
+	c.Device, c.MAC = "b", [6]byte{}
+	var del []netip.Prefix
+	for _, r := range testbed.Connected(testbed.Iface("b", 2, "10.0.2.1/24", "2001:db8:2::1/64")) {
+		if r.Prefix.Addr().Is6() {
+			del = append(del, r.Prefix)
+		}
+	}
+	b.Apply(&fastpath.Change{Iface: iface.Change{Delete: []string{"b"}, Set: []iface.Config{c}},
+		Neigh: neigh.Change{Set: []neigh.Config{testbed.Neigh("new", "10.0.2.2", 22)}, Delete: []neigh.Key{{Iface: "b", Addr: netip.MustParseAddr("10.0.2.2")}, {Iface: "b", Addr: netip.MustParseAddr("2001:db8:2::2")}}},
+		Route: route.Change{Set: append(testbed.Connected(c), testbed.Route("192.0.2.0/24", "10.0.2.2", "new")), Delete: append(del, netip.MustParsePrefix("2001:db8:f::/48"))}})
+	b.Run()
+	b.Recv("b")
+	frame := testbed.Packet{Src: "10.0.1.2", Dst: "192.0.2.1", Len: 80}.From(21, 1)
+	got := b.Exchange("a", [][]byte{frame}, "b")[0]
+	own := b.State(&fastpath.Query{Ifaces: []string{"new"}}).Ifaces[0].MAC
+	if len(got) != 1 || own == [6]byte{} || [6]byte(pkt.Ethernet(got[0]).Src()) != own || pkt.Ethernet(got[0]).Dst() != testbed.MAC(22) {
+		t.Errorf("came out: %x, the interface's own address is %x", got, own)
+	}
 }
 
 // TestStates reads what a management plane shows.

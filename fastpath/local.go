@@ -345,6 +345,9 @@ func (e *Local) replace(set map[pipeline.IfIndex]*pipeline.Iface) {
 	}
 	snap := *e.env.Snap.Load()
 	snap.Ifaces = snap.Ifaces.With(set)
+	for _, x := range set {
+		e.f.neigh.Changed(x)
+	}
 	e.env.Snap.Store(&snap)
 	e.env.BumpFlows()
 	e.quiesce()

@@ -62,12 +62,19 @@ type prepared struct {
 	// can only be done when no worker uses it any more.
 	reopen []*entry
 	opened []*entry
+	// freed are the devices of the interfaces that go: they can only be opened
+	// again behind the snapshot as well.
+	freed map[string]bool
 }
+
+// MTUSetter is a port whose MTU can be changed while it is open. Others are
+// closed and opened again.
+type MTUSetter interface{ SetMTU(mtu int) error }
 
 // Prepare checks a change, opens the ports of new interfaces and puts the
 // interfaces as they will be into b.
 func (f *Feature) Prepare(b *pipeline.Builder, c *Change) (_ pipeline.Prepared, err error) {
-	p := &prepared{f: f}
+	p := &prepared{f: f, freed: map[string]bool{}}
 	defer func() {
 		if err != nil {
 			p.Abort()
@@ -83,6 +90,7 @@ func (f *Feature) Prepare(b *pipeline.Builder, c *Change) (_ pipeline.Prepared, 
 		after[name] = nil
 		swap[e.index] = nil
 		p.gone = append(p.gone, e)
+		p.freed[e.cfg.Driver+" "+device(&e.cfg)] = true
 		b.FlushFlows()
 	}
 	for i := range c.Set {
@@ -136,7 +144,7 @@ func (p *prepared) one(old *entry, cfg *Config) (*entry, error) {
 	if old != nil {
 		e.index, e.created, e.base, e.drops = old.index, old.created, old.base, old.drops
 		e.port, e.info, e.link, e.changed = old.port, old.info, old.link, old.changed
-		if samePort(&old.cfg, cfg) && old.port != nil {
+		if old.port != nil && samePort(old, cfg) {
 			return e, nil
 		}
 		if device(&old.cfg) == device(cfg) && old.cfg.Driver == cfg.Driver {
@@ -151,6 +159,10 @@ func (p *prepared) one(old *entry, cfg *Config) (*entry, error) {
 		e.created = f.env.Now()
 		e.changed = e.created
 		e.base, e.drops = f.sum(e.index)
+	}
+	if p.freed[cfg.Driver+" "+device(cfg)] {
+		p.reopen = append(p.reopen, e)
+		return e, nil
 	}
 	if err := e.open(f.env); err != nil {
 		return nil, refuse(cfg.Name, openField(err), err.Error())
@@ -250,9 +262,15 @@ func device(c *Config) string {
 	return c.Name
 }
 
-// samePort tells whether a port opened for one serves the other.
-func samePort(a, b *Config) bool {
-	return a.Driver == b.Driver && device(a) == device(b) && a.Queues == b.Queues && a.MAC == b.MAC && a.MTU == b.MTU
+// samePort tells whether the port of an interface serves another configuration.
+func samePort(e *entry, b *Config) bool {
+	a := &e.cfg
+	if a.MTU != b.MTU {
+		if _, ok := e.port.(MTUSetter); !ok {
+			return false
+		}
+	}
+	return a.Driver == b.Driver && device(a) == device(b) && a.Queues == b.Queues && a.MAC == b.MAC
 }
 
 // check looks at an interface by itself.
@@ -386,6 +404,11 @@ type Reopener interface {
 }
 
 func (f *Feature) setUp(e, old *entry) {
+	if old != nil && old.port == e.port && old.cfg.MTU != e.cfg.MTU {
+		if err := e.port.(MTUSetter).SetMTU(int(e.cfg.MTU)); err != nil {
+			f.env.Log.Error("port's MTU could not be set", "interface", e.cfg.Name, "error", err)
+		}
+	}
 	if old != nil && old.port == e.port && old.cfg.Enabled == e.cfg.Enabled {
 		return
 	}

@@ -272,6 +272,13 @@ func (p *prepared) Settle() {
 	}
 }
 
+// Changed follows an interface whose port was opened again by itself.
+func (f *Feature) Changed(x *pipeline.Iface) {
+	if f.ifs[x.Index] != nil {
+		f.relink(x)
+	}
+}
+
 // relink writes a changed interface's MAC and MTU into its adjacencies. An
 // interface that went down forgets what it learnt.
 func (f *Feature) relink(x *pipeline.Iface) {
