@@ -165,3 +165,100 @@ func TestECN(t *testing.T) {
 		}
 	}
 }
+
+// FuzzDecap gives decap any text, and compares with RFC 4303 and the IP headers
+// read a second time.
+func FuzzDecap(f *testing.F) {
+	f.Add(append(inner(false, 30, 0xff, false), 1, 2, 2, nextIPv4), byte(3))
+	f.Add(append(inner(true, 50, 0, false), 1, 2, 2, nextIPv6), byte(1))
+	f.Add([]byte{1, 2, 3, 3, nextDummy}, byte(0))
+	f.Add([]byte{0, 0}, byte(0))
+	f.Add(append(inner(false, 30, 0, false), 1, 2, 200, nextIPv4), byte(0))
+	f.Fuzz(func(t *testing.T, text []byte, tos byte) {
+		if len(text) == 0 || len(text) > 1500 {
+			return
+		}
+		got := bytes.Clone(text)
+		n, why := decap(unsafe.Pointer(&got[0]), uint32(len(got)), tos)
+		body, next, want := trailer(text)
+		length := 0
+		if want == drop.None {
+			length, want = innerLen(body, next)
+		}
+		if want == drop.None && tos&3 == 3 && ecnOf(text)&3 == 0 {
+			want = drop.ESPBadECN
+		}
+		if why != want || why == drop.None && int(n) != length {
+			t.Fatalf("%x: %d %v, want %d %v", text, n, why, length, want)
+		}
+		if why != drop.None {
+			return
+		}
+		// Only the ECN field may change, and with it the checksum.
+		changed := 0
+		for i := range text {
+			if got[i] != text[i] && !(i == 1 || text[0]>>4 == 4 && (i == 10 || i == 11)) {
+				changed++
+			}
+		}
+		if changed > 0 || ecnOf(got)&^3 != ecnOf(text)&^3 {
+			t.Fatalf("%x became %x", text, got)
+		}
+		if next == nextIPv4 && sumOf(text[:20]) == 0xffff && sumOf(got[:20]) != 0xffff {
+			t.Fatalf("checksum of %x", got[:20])
+		}
+	})
+}
+
+// trailer is RFC 4303 sections 2.4 to 2.6.
+func trailer(text []byte) (body []byte, next byte, why drop.Reason) {
+	if len(text) < 2 {
+		return nil, 0, drop.ESPShort
+	}
+	pad, next := int(text[len(text)-2]), text[len(text)-1]
+	body = text[:len(text)-2]
+	if pad > len(body) {
+		return nil, 0, drop.ESPBadPad
+	}
+	for i, b := range body[len(body)-pad:] {
+		if int(b) != i+1 {
+			return nil, 0, drop.ESPBadPad
+		}
+	}
+	return body[:len(body)-pad], next, drop.None
+}
+
+func innerLen(body []byte, next byte) (int, drop.Reason) {
+	min, version, n := 20, byte(4), 0
+	switch next {
+	case 59:
+		return 0, drop.ESPDummy
+	case 41:
+		min, version = 40, 6
+	case 4:
+	default:
+		return 0, drop.ESPBadNext
+	}
+	if len(body) < min {
+		return 0, drop.ESPShort
+	}
+	if body[0]>>4 != version {
+		return 0, drop.ESPBadNext
+	}
+	if version == 4 {
+		n = int(binary.BigEndian.Uint16(body[2:]))
+	} else {
+		n = 40 + int(binary.BigEndian.Uint16(body[4:]))
+	}
+	if n < min || n > len(body) {
+		return 0, drop.ESPShort
+	}
+	return n, drop.None
+}
+
+func ecnOf(ip []byte) byte {
+	if ip[0]>>4 == 4 {
+		return ip[1]
+	}
+	return byte(binary.BigEndian.Uint16(ip) >> 4)
+}
