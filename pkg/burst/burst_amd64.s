@@ -147,6 +147,9 @@ loop:
 	XORQ s1+48(FP), AX
 	MULQ DX
 	XORQ DX, AX
+	XORQ s0+40(FP), AX
+	MULQ s1+48(FP)
+	XORQ DX, AX
 	MOVQ AX, (DI)(R10*8)
 
 	// sum of the header, folded to 16 bits: 0xffff
@@ -252,6 +255,9 @@ loop:
 	XORQ    DX, AX
 	XORQ    8(R10), AX
 	MULQ    R15
+	XORQ    DX, AX
+	XORQ    (R10), AX
+	MULQ    8(R10)
 	XORQ    DX, AX
 	MOVQ    AX, (DI)(R11*8)
 	ADDQ    $0x28, SI
