@@ -185,9 +185,6 @@ func (b *bed) must(args ...string) string {
 	return r.out
 }
 
-// running gives the XML of running.
-func (b *bed) running() string { b.t.Helper(); return b.must("show", "config") }
-
 // clock stands still, and its timers go off when the test says so.
 type clock struct {
 	mu     sync.Mutex

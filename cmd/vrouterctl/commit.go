@@ -140,7 +140,7 @@ commit or discard them first.`,
 			version := ""
 			switch given := cmd.Flags().Changed("sequence"); {
 			case len(args) == 1 && given:
-				return errors.New("N or --sequence, not both")
+				return errors.New("give N or --sequence, not both")
 			case len(args) == 1:
 				n, err := strconv.ParseUint(args[0], 10, 32)
 				if err != nil || n == 0 {
@@ -150,7 +150,7 @@ commit or discard them first.`,
 			case given:
 				version = element("sequence", strconv.FormatUint(seq, 10))
 			case only:
-				return errors.New("--candidate goes with N or --sequence")
+				return errors.New("--candidate goes with N or --sequence: say which version to load")
 			}
 			if version != "" && cmd.Flags().Changed("persist-id") {
 				return errors.New("--persist-id takes back a confirmed commit; N and --sequence do not need it")

@@ -19,9 +19,15 @@ func (e away) Unwrap() error { return e.error }
 
 func unreachable(err error) error { return away{err} }
 
+// here is an error on this side of the way: a key file, known_hosts.
+type here struct{ error }
+
+func (e here) Unwrap() error { return e.error }
+
 // exitCode gives the code of an error, as the help text lists them.
 func exitCode(err error) int {
 	var far away
+	var near here
 	var no *refusal
 	switch {
 	case err == nil:
@@ -30,6 +36,8 @@ func exitCode(err error) int {
 		return 1
 	case errors.As(err, &no):
 		return 4
+	case errors.As(err, &near):
+		return 2
 	case errors.As(err, &far):
 		return 3
 	}

@@ -49,11 +49,11 @@ func (a *app) address() (user, addr string) {
 func (a *app) login(conn net.Conn, user, addr string, limit *patience) (*wire, error) {
 	hosts, err := a.hosts()
 	if err != nil {
-		return nil, err
+		return nil, here{err}
 	}
 	ways, err := a.logins(user, addr, limit)
 	if err != nil {
-		return nil, err
+		return nil, here{err}
 	}
 	cfg := &ssh.ClientConfig{User: user, Auth: ways, HostKeyCallback: hosts.check,
 		HostKeyAlgorithms: hosts.algorithms(addr, conn.RemoteAddr())}

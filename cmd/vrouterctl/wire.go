@@ -99,7 +99,6 @@ type patience struct {
 	conn  net.Conn
 	d     time.Duration // 0: for ever
 	since time.Time
-	out   bool // it ran out
 }
 
 func (p *patience) begin() {
