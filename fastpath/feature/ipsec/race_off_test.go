@@ -1,0 +1,6 @@
+//go:build !race
+
+package ipsec_test
+
+// raceEnabled: the race detector multiplies memory.
+const raceEnabled = false
