@@ -18,8 +18,6 @@ const (
 	napFor = time.Millisecond
 	// sleepFor is how long it sleeps at most: flows age meanwhile.
 	sleepFor = 250 * time.Millisecond
-	// workerNice is the thread's nice value.
-	workerNice = -15
 )
 
 // Run polls until stop. It ties the goroutine to its thread; cpu is the core to
@@ -31,10 +29,6 @@ func (w *Worker) Run(stop *atomic.Bool, cpu int) {
 		set.Set(cpu)
 		_ = unix.SchedSetaffinity(0, &set) // a hint; State tells where it runs
 	}
-	// Ports lose packets while the worker waits for a processor: it goes before
-	// ordinary work, as far as the process may say so. Not as a real-time
-	// thread: one of those that spins starves the runtime's own threads.
-	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, workerNice)
 	w.grace.Online()
 	defer w.grace.Offline()
 	for !stop.Load() {
