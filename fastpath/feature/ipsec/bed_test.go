@@ -25,7 +25,7 @@ import (
 // clear, and is seen.
 type site struct {
 	*testbed.Bed
-	dir    string // state directory
+	dir    string // state directory, "": none
 	manual bool   // no goroutines: the test turns everything
 }
 
@@ -40,13 +40,13 @@ const (
 
 func newSite(t testing.TB, opt func(*fastpath.Options)) *site {
 	t.Helper()
-	dir, queues, manual := t.TempDir(), 0, true
+	dir, queues, manual := "", 0, true
 	b := testbed.New(t, func(o *fastpath.Options) {
-		o.StateDir, o.MaxSAs = dir, 1024
+		o.MaxSAs = 1024
 		if opt != nil {
 			opt(o)
 		}
-		queues, manual = max(1, o.Workers), o.Manual
+		dir, queues, manual = o.StateDir, max(1, o.Workers), o.Manual
 	})
 	lan := testbed.Iface("lan", lanMAC, "10.1.0.1/24", "2001:db8:1::1/64")
 	wan := testbed.Iface("wan", wanMAC, own4+"/24", own6+"/64")
@@ -68,6 +68,11 @@ func newSite(t testing.TB, opt func(*fastpath.Options)) *site {
 		b.Forget()
 	}
 	return &site{b, dir, manual}
+}
+
+// persistent is an option of newSite: with a state directory.
+func persistent(t testing.TB) func(*fastpath.Options) {
+	return func(o *fastpath.Options) { o.StateDir = t.TempDir() }
 }
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }

@@ -154,7 +154,7 @@ func TestDropsOutbound(t *testing.T) {
 	} {
 		families(t, func(t *testing.T, in6, out6 bool) {
 			t.Run(c.name, func(t *testing.T) {
-				s := newSite(t, nil)
+				s := newSite(t, persistent(t))
 				out, _ := s.tunnel(in6, func(a *ipsec.SA) {
 					if out6 {
 						over6(a)

@@ -48,6 +48,7 @@ func TestMemoryChild(t *testing.T) {
 	debug.SetGCPercent(-1) // as fastpathd, which collects behind commits
 	s := newSite(t, func(o *fastpath.Options) {
 		o.Buffers, o.Flows4, o.Flows6, o.Routes, o.MaxSAs = 16384, 0, 0, 0, 0
+		o.StateDir = t.TempDir()
 	})
 	const sasEach, nRoutes = 5000, 100_000
 	ch := &fastpath.Change{}

@@ -118,7 +118,7 @@ func TestNumbersRunOut(t *testing.T) {
 		last uint64
 	}{{false, math.MaxUint32}, {true, math.MaxUint64 - 1}} {
 		families(t, func(t *testing.T, in6, out6 bool) {
-			s := newSite(t, nil)
+			s := newSite(t, persistent(t))
 			out, _ := s.tunnel(in6, func(a *ipsec.SA) {
 				a.ESN = c.esn
 				if out6 {
@@ -168,7 +168,7 @@ func TestNumbersRunOut(t *testing.T) {
 // TestExtendedNumbers goes over borders of 2^32 in both directions.
 func TestExtendedNumbers(t *testing.T) {
 	families(t, func(t *testing.T, in6, out6 bool) {
-		s := newSite(t, nil)
+		s := newSite(t, persistent(t))
 		out, in := s.tunnel(in6, func(a *ipsec.SA) {
 			a.ESN = true
 			if out6 {
