@@ -16,8 +16,9 @@ import (
 
 // client is an open session.
 type client struct {
-	s    *netconf.Session
-	warn func(string) // hears of warnings in replies
+	s      *netconf.Session
+	warn   func(string) // hears of warnings in replies
+	broken bool         // nothing more is to be expected of the session
 }
 
 // dial opens a session as the flags say.
@@ -41,7 +42,7 @@ func (a *app) dial() (*client, error) {
 		}
 		return nil, unreachable(err)
 	}
-	return &client{s, func(w string) { fmt.Fprintf(a.err, "warning: %s\n", printable(w)) }}, nil
+	return &client{s: s, warn: func(w string) { fmt.Fprintf(a.err, "warning: %s\n", printable(w)) }}, nil
 }
 
 func (a *app) dialUnix() (*wire, error) {
@@ -57,6 +58,7 @@ func (a *app) dialUnix() (*wire, error) {
 func (c *client) call(operation string) ([]byte, error) {
 	r, err := c.s.Exec(netconf.RawMethod(operation))
 	if r == nil || err != nil && len(r.Errors) == 0 {
+		c.broken = true
 		return nil, unreachable(err)
 	}
 	if len(r.Errors) > 0 {
@@ -125,7 +127,9 @@ func inside(msg []byte, name string) (codec.Raw, error) {
 }
 
 func (c *client) close() {
-	_, _ = c.call("<close-session/>")
+	if !c.broken {
+		_, _ = c.call("<close-session/>")
+	}
 	_ = c.s.Close()
 }
 

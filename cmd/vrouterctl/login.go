@@ -130,13 +130,15 @@ func (k *lockedKey) open() error {
 	if k.key != nil {
 		return nil
 	}
+	prompt := "passphrase of " + k.name + ": "
 	for range 3 {
-		pass, err := k.ask("passphrase of " + k.name + ": ")
+		pass, err := k.ask(prompt)
 		if err != nil {
 			return err
 		}
 		s, err := ssh.ParsePrivateKeyWithPassphrase(k.text, []byte(pass))
 		if err != nil {
+			prompt = "that is not the passphrase of " + k.name + "; once more: "
 			continue
 		}
 		var ok bool
