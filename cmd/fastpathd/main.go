@@ -4,7 +4,7 @@
 // Most users never start it by hand: vrouterd does.
 //
 //	main.go     flags, start and end
-//	process.go  what the process asks of the kernel: secrecy, lock, processors
+//	process.go  what the process asks of the kernel: secrecy, lock, processors, priority
 //	memory.go   when the collector may run
 package main
 
@@ -38,6 +38,7 @@ type config struct {
 	buffers, workers          int
 	cpus                      []int
 	memoryLimit               int // MiB
+	nice                      int
 	lockMemory                bool
 	logLevel                  slog.Level
 	version                   bool
@@ -54,6 +55,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	f.IntVar(&c.workers, "workers", 1, "poll loops")
 	cpus := f.String("cpus", "", "processors of the workers, in order, with commas; other threads then stay off them")
 	f.IntVar(&c.memoryLimit, "memory-limit", 1024, "MiB of heap from which the collector runs by itself")
+	f.IntVar(&c.nice, "nice", -10, "priority among processes, -20 to 19; 0: none in particular")
 	f.BoolVar(&c.lockMemory, "mlock", false, "keep all memory out of swap")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	f.BoolVar(&c.version, "version", false, "print the version and end")
@@ -79,6 +81,8 @@ func parse(args []string, out io.Writer) (*config, error) {
 		return nil, errors.New("-buffers: at least 1")
 	case c.workers < 1:
 		return nil, errors.New("-workers: at least 1")
+	case c.nice < -20 || c.nice > 19:
+		return nil, errors.New("-nice: -20 to 19")
 	case len(c.cpus) > c.workers:
 		return nil, errors.New("-cpus: more processors than workers")
 	}
@@ -126,6 +130,9 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	defer unlock()
 	if err := reserve(c.cpus); err != nil {
 		return err
+	}
+	if c.nice != 0 {
+		prefer(c.nice, log)
 	}
 	quiet(c.memoryLimit)
 

@@ -144,6 +144,25 @@ func TestLife(t *testing.T) {
 		t.Errorf("core files are possible, %v:\n%s", err, b)
 	}
 
+	if os.Geteuid() == 0 {
+		tasks, err := filepath.Glob("/proc/" + strconv.Itoa(caps.PID) + "/task/*")
+		if err != nil || len(tasks) < 3 {
+			t.Error(tasks, err)
+		}
+		if b, err := os.ReadFile("/proc/" + strconv.Itoa(caps.PID) + "/autogroup"); err == nil && !strings.HasSuffix(strings.TrimSpace(string(b)), "nice -10") {
+			t.Errorf("its session: %s", b)
+		}
+		for _, f := range tasks {
+			b, err := os.ReadFile(f + "/stat")
+			if err != nil {
+				continue // ended
+			}
+			if v := strings.Fields(string(b[strings.LastIndexByte(string(b), ')'):])); v[17] != "-10" {
+				t.Errorf("%s has nice value %s", f, v[17])
+			}
+		}
+	}
+
 	// A change through the socket, and what it leads to.
 	tk, err := c.Prepare(ctx, &fastpath.Change{Label: "one",
 		Iface: iface.Change{Set: []iface.Config{{Name: "m0", Driver: "memory", Queues: 1, MTU: 1500, Enabled: true, V4: iface.IP{Enabled: true},
@@ -236,7 +255,7 @@ func TestFlags(t *testing.T) {
 	if c.socket != "/s" || c.stateDir != "/d" || c.buffers != 100 || c.workers != 3 || !slices.Equal(c.cpus, []int{1, 2}) || c.logLevel != slog.LevelDebug || c.pidFile != "/p" {
 		t.Errorf("%+v", c)
 	}
-	for _, args := range [][]string{{"--nope"}, {"--buffers", "0"}, {"--workers", "0"}, {"--cpus", "x"}, {"--cpus", "0,1"}, {"--cpus", "-1"}, {"--log-level", "loud"}, {"word"}} {
+	for _, args := range [][]string{{"--nope"}, {"--buffers", "0"}, {"--workers", "0"}, {"--cpus", "x"}, {"--cpus", "0,1"}, {"--cpus", "-1"}, {"--nice", "-21"}, {"--log-level", "loud"}, {"word"}} {
 		if _, err := parse(args, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%v is accepted", args)
 		}

@@ -71,17 +71,48 @@ func reserve(cpus []int) error {
 	if rest.Count() == 0 {
 		return nil // workers everywhere: the rest shares with them
 	}
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return fmt.Errorf("threads: %w", err)
-	}
-	for _, t := range threads {
-		id, err := strconv.Atoi(t.Name())
-		if err != nil {
-			continue
+	return threads(func(id int) error { return unix.SchedSetaffinity(id, &rest) })
+}
+
+// prefer gives the process a nice value, below 0 for more than its fair share
+// of the processors: packets that wait for one are lost in the end. It is no
+// real-time priority, which would stop the machine when a worker never sleeps.
+func prefer(nice int, log *slog.Logger) {
+	err := threads(func(id int) error { return unix.Setpriority(unix.PRIO_PROCESS, id, nice) })
+	// Where the kernel groups processes by session (sched(7), autogroup), nice
+	// values count within a session only; the session has one of its own. Leave
+	// it alone where it is somebody else's.
+	if sid, e := unix.Getsid(0); err == nil && e == nil && sid == os.Getpid() {
+		err = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(nice)), 0)
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
 		}
-		if err := unix.SchedSetaffinity(id, &rest); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("processors of thread %d: %w", id, err)
+	}
+	if err != nil { // CAP_SYS_NICE is missing
+		log.Info("the priority stays as it is", "nice", nice, "err", err)
+	}
+}
+
+// threads does something to every thread there is, until no new one shows up:
+// one that is being started meanwhile by a thread that was not reached yet
+// would inherit nothing. Threads to come do.
+func threads(f func(id int) error) error {
+	done := map[int]bool{}
+	for more := true; more; {
+		more = false
+		l, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return fmt.Errorf("threads: %w", err)
+		}
+		for _, t := range l {
+			id, err := strconv.Atoi(t.Name())
+			if err != nil || done[id] {
+				continue
+			}
+			if err := f(id); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("thread %d: %w", id, err)
+			}
+			done[id], more = true, true
 		}
 	}
 	return nil
