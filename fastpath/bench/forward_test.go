@@ -101,10 +101,18 @@ func BenchmarkForward(b *testing.B) {
 		}
 		r.Measure(b, 64, r.Forwarded(g.fill))
 	})
-	b.Run("ipv4/1M-routes", func(b *testing.B) {
-		r, flows := manyRoutes4(b, 1<<20, func(rng *rand.Rand) int { return 32 })
-		r.Measure(b, 64, r.Forwarded(newGen4(flows).fill))
-	})
+	// Without a cache; lengths uniform from 8 to 32, all 32 (which is what others
+	// measure), and as in the Internet.
+	for name, length := range map[string]func(*rand.Rand) int{
+		"1M-routes":          func(rng *rand.Rand) int { return 8 + rng.IntN(25) },
+		"1M-routes-32":       func(*rand.Rand) int { return 32 },
+		"1M-routes-internet": func(rng *rand.Rand) int { return internet[rng.IntN(len(internet))] },
+	} {
+		b.Run("ipv4/"+name, func(b *testing.B) {
+			r, flows := manyRoutes4(b, 1<<20, length)
+			r.Measure(b, 64, r.Forwarded(newGen4(flows).fill))
+		})
+	}
 	b.Run("ipv4/1M-flows", func(b *testing.B) {
 		r, flows := routed4(b, 1<<20, nil)
 		warm(r, newGen4(flows), 2<<20/16)
@@ -122,6 +130,16 @@ func BenchmarkForward(b *testing.B) {
 		r.Measure(b, 64, r.Forwarded(g.fill))
 	})
 }
+
+// internet is prefix lengths about as frequent as in a full table.
+var internet = func() (l []int) {
+	for n, share := range map[int]int{16: 2, 17: 1, 18: 2, 19: 3, 20: 4, 21: 5, 22: 12, 23: 10, 24: 60, 12: 1} {
+		for range share {
+			l = append(l, n)
+		}
+	}
+	return l
+}()
 
 // warm sends so many bursts.
 func warm(r *Rig, g *gen4, bursts int) {

@@ -59,6 +59,15 @@ type Entry6 struct {
 	_ [48]byte
 }
 
+// Where the words of an entry lie that the packet loop reads and writes as one:
+// Gen and AdjGen; Adj; Kind, Flags, Seen and Pkts; Bytes. A test compares.
+const (
+	Gens4, Adj4, Kind4, Bytes4 = 16, 24, 32, 40
+	Gens6, Adj6, Kind6, Bytes6 = 40, 48, 56, 64
+	// SeenMask is Seen in the word at Kind4 and Kind6; Pkts is its upper half.
+	SeenMask = 0xffff << 16
+)
+
 const (
 	shift4, shift6 = 6, 7
 	slotsOf        = 8

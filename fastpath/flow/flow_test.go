@@ -15,6 +15,19 @@ func TestSizes(t *testing.T) {
 	if s := unsafe.Sizeof(Entry6{}); s != 128 {
 		t.Errorf("Entry6 has %d bytes, want two lines", s)
 	}
+	var e4 Entry4
+	var e6 Entry6
+	m4, m6 := unsafe.Offsetof(e4.Meta), unsafe.Offsetof(e6.Meta)
+	for name, o := range map[string][4]uintptr{
+		"Gen": {unsafe.Offsetof(e4.Meta.Gen), 0, Gens4, Gens6}, "AdjGen": {unsafe.Offsetof(e4.Meta.AdjGen), 4, Gens4, Gens6},
+		"Adj": {unsafe.Offsetof(e4.Meta.Adj), 0, Adj4, Adj6}, "Kind": {unsafe.Offsetof(e4.Meta.Kind), 0, Kind4, Kind6},
+		"Flags": {unsafe.Offsetof(e4.Meta.Flags), 1, Kind4, Kind6}, "Seen": {unsafe.Offsetof(e4.Meta.Seen), 2, Kind4, Kind6},
+		"Pkts": {unsafe.Offsetof(e4.Meta.Pkts), 4, Kind4, Kind6}, "Bytes": {unsafe.Offsetof(e4.Meta.Bytes), 0, Bytes4, Bytes6},
+	} {
+		if m4+o[0] != o[1]+o[2] || m6+o[0] != o[1]+o[3] {
+			t.Errorf("%s is not where the packet loop reads it", name)
+		}
+	}
 	if s := unsafe.Sizeof(bucket{}); s != 64 {
 		t.Errorf("bucket has %d bytes, want one line", s)
 	}

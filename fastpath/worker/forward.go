@@ -47,6 +47,8 @@ func (w *Worker) lookup6(v *pipeline.Vec, t *flow.Table) {
 	burst.PrefetchLines(t.Entries+64, line)
 }
 
+// Entries are read and written a word at a time (flow.Gens4 and the like).
+//
 // forward4 transforms the packets of flows that are plain forwarding: one TTL
 // less, checksum adjusted (RFC 1624), Ethernet header of the adjacency. All
 // proofs that a packet is of this kind are ORed into one word; what fails goes
@@ -62,13 +64,16 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 	if tx.N > len(tx.Desc)-pipeline.Burst {
 		c.FlushTx()
 	}
+	used := uint64(tick)<<16 | 1<<32
 	out, m := tx.N, 0
 	for i := range addr {
-		e := (*flow.Entry4)(unsafe.Add(entries, uintptr(entry[i])<<6))
-		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(e.Adj)<<adjShift))
+		e := unsafe.Add(entries, uintptr(entry[i])<<6)
+		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(mem.Load32(e, flow.Adj4))<<adjShift))
 		l := length[i]
 		word := a.Word()
-		if differs4(e, &key[i])|unfit(&e.Meta, gen, a.Gen(), bad[i]) != 0 || l > word.MTU() {
+		kind := mem.Load64(e, flow.Kind4)
+		x := differs4(e, &key[i]) | (mem.Load64(e, flow.Gens4) ^ (uint64(gen) | uint64(a.Gen())<<32)) | uint64(uint8(kind)|bad[i])
+		if x != 0 || l > word.MTU() {
 			w.slow[m&255] = uint16(i)
 			m++
 			continue
@@ -80,11 +85,10 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 		mem.Store32(p, 22, q&0xffff-1|ck<<16)
 		mem.Store64(p, 0, a.L2a())
 		mem.Store64(p, 6, a.L2b())
-		e.Seen = tick
-		e.Pkts++
-		e.Bytes += uint64(l)
-		if e.Flags&flow.HasCount != 0 {
-			w.count(&e.Meta, l)
+		mem.Store64(e, flow.Kind4, kind&^flow.SeenMask+used)
+		mem.Store64(e, flow.Bytes4, mem.Load64(e, flow.Bytes4)+uint64(l))
+		if kind&(flow.HasCount<<8) != 0 {
+			w.count(&(*flow.Entry4)(e).Meta, l)
 		}
 		tx.Desc[out&outMask] = desc[i]
 		tx.Way[out&outMask] = uint32(word.If()) | uint32(in[i])<<16
@@ -107,14 +111,16 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 	if tx.N > len(tx.Desc)-pipeline.Burst {
 		c.FlushTx()
 	}
+	used := uint64(tick)<<16 | 1<<32
 	out, m := tx.N, 0
 	for i := range addr {
-		e := (*flow.Entry6)(unsafe.Add(entries, uintptr(entry[i])<<7))
-		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(e.Adj)<<adjShift))
+		e := unsafe.Add(entries, uintptr(entry[i])<<7)
+		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(mem.Load32(e, flow.Adj6))<<adjShift))
 		l := length[i]
-		k := &key[i]
 		word := a.Word()
-		if differs6(e, k)|unfit(&e.Meta, gen, a.Gen(), bad[i]) != 0 || l > word.MTU() {
+		kind := mem.Load64(e, flow.Kind6)
+		x := differs6(e, &key[i]) | (mem.Load64(e, flow.Gens6) ^ (uint64(gen) | uint64(a.Gen())<<32)) | uint64(uint8(kind)|bad[i])
+		if x != 0 || l > word.MTU() {
 			w.slow[m&255] = uint16(i)
 			m++
 			continue
@@ -123,11 +129,10 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 		mem.Store8(p, 21, mem.Load8(p, 21)-1)
 		mem.Store64(p, 0, a.L2a())
 		mem.Store64(p, 6, a.L2b())
-		e.Seen = tick
-		e.Pkts++
-		e.Bytes += uint64(l)
-		if e.Flags&flow.HasCount != 0 {
-			w.count(&e.Meta, l)
+		mem.Store64(e, flow.Kind6, kind&^flow.SeenMask+used)
+		mem.Store64(e, flow.Bytes6, mem.Load64(e, flow.Bytes6)+uint64(l))
+		if kind&(flow.HasCount<<8) != 0 {
+			w.count(&(*flow.Entry6)(e).Meta, l)
 		}
 		tx.Desc[out&outMask] = desc[i]
 		tx.Way[out&outMask] = uint32(word.If()) | uint32(in[i])<<16
@@ -138,20 +143,15 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 	pipeline.Add(&w.stats.hits, uint64(n-m))
 }
 
-// differs4 is 0 when the entry is that of the key. (In Go | and ^ bind alike:
-// the parentheses matter.)
-func differs4(e *flow.Entry4, k *burst.Key4) uint64 {
-	return (e.Key[0] ^ k[0]) | (e.Key[1] ^ k[1])
+// differs4 is 0 when the entry at e is that of the key. (In Go | and ^ bind
+// alike: the parentheses matter.)
+func differs4(e unsafe.Pointer, k *burst.Key4) uint64 {
+	return (mem.Load64(e, 0) ^ k[0]) | (mem.Load64(e, 8) ^ k[1])
 }
 
 // differs6 is differs4 for IPv6.
-func differs6(e *flow.Entry6, k *burst.Key6) uint64 {
-	return (e.Key[0] ^ k[0]) | (e.Key[1] ^ k[1]) | (e.Key[2] ^ k[2]) | (e.Key[3] ^ k[3]) | (e.Key[4] ^ k[4])
-}
-
-// unfit is 0 when a flow is current and plain forwarding, and its packet good.
-func unfit(m *flow.Meta, gen, adjGen uint32, bad uint8) uint64 {
-	return uint64((m.Gen^gen)|(m.AdjGen^adjGen)) | uint64(uint8(m.Kind)|bad)
+func differs6(e unsafe.Pointer, k *burst.Key6) uint64 {
+	return (mem.Load64(e, 0) ^ k[0]) | (mem.Load64(e, 8) ^ k[1]) | (mem.Load64(e, 16) ^ k[2]) | (mem.Load64(e, 24) ^ k[3]) | (mem.Load64(e, 32) ^ k[4])
 }
 
 // allSlow is what stands in for look-up and transform without a cache.

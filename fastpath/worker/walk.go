@@ -66,12 +66,24 @@ func (w *Worker) depart(v *pipeline.Vec, list []uint16, budget int, seq uint32) 
 		i &= 255
 		h := v.Adj[i]
 		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(h)<<adjShift))
-		if v.Len[i] > a.MTU() || cached && (budget > 0 || v.Entry[i] != 0) || begun && v.Prog[i].Len != 0 {
+		word := a.Word()
+		if v.Len[i] > word.MTU() || cached && (budget > 0 || v.Entry[i] != 0) || begun && v.Prog[i].Len != 0 {
 			v.Route(i, h)
 			budget -= w.carryOut(v, i, budget, seq)
 			continue
 		}
-		w.transform(v, i, a, true)
+		at := v.Addr[i]
+		if v.V6 {
+			pipeline.DecTTL6(at + pipeline.EthLen)
+		} else {
+			pipeline.DecTTL4(at + pipeline.EthLen)
+		}
+		p := mem.At(at)
+		mem.Store64(p, 0, a.L2a())
+		mem.Store64(p, 6, a.L2b())
+		tx.Desc[tx.N&outMask] = v.Desc[i]
+		tx.Way[tx.N&outMask] = uint32(word.If()) | uint32(v.In[i])<<16
+		tx.N++
 	}
 }
 

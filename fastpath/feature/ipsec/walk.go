@@ -71,6 +71,11 @@ func isExtension(proto uint8) bool {
 func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	f := s.F
 	spd := f.spd.Load()
+	if spd.n == 0 && v.Same && !v.ESP {
+		if _, through := v.From[idx[0]&255].SA(); !through {
+			return idx // no policy, no ESP, not out of an SA: nothing to see here
+		}
+	}
 	n := 0
 	var p packet
 	for _, i := range idx {

@@ -42,11 +42,14 @@ type recvKey struct {
 // New makes an empty FIB for so many routes of each family and sets Env.FIB.
 func New(env *pipeline.Env, routes int) (*Feature, error) {
 	f := &Feature{env: env, max: routes, receive: map[recvKey]uint32{}, perIf: map[pipeline.IfIndex]int{}}
+	// A FIB that may grow large gets huge pages at once: some 10 MiB more for
+	// look-ups that are a fifth faster.
+	o := lpm.Options{Routes: routes, Huge: routes >= 1<<16}
 	var err error
-	if f.v4, err = lpm.NewV4(env.Grace, lpm.Options{Routes: routes}); err != nil {
+	if f.v4, err = lpm.NewV4(env.Grace, o); err != nil {
 		return nil, fmt.Errorf("IPv4 FIB: %w", err)
 	}
-	if f.v6, err = lpm.NewV6(env.Grace, lpm.Options{Routes: routes}); err != nil {
+	if f.v6, err = lpm.NewV6(env.Grace, o); err != nil {
 		return nil, fmt.Errorf("IPv6 FIB: %w", err)
 	}
 	if f.own, err = newFilter(); err != nil {
