@@ -279,6 +279,9 @@ const linkEvery = 20 * time.Millisecond
 // Link tells whether the device is there, up and has a carrier. It asks the
 // kernel at most every 20 ms.
 func (p *port) Link() bool {
+	if !p.up.Load() {
+		return false
+	}
 	now := time.Now().UnixNano()
 	then := p.linkAsked.Load()
 	if now-then < int64(linkEvery) || !p.linkAsked.CompareAndSwap(then, now) {
