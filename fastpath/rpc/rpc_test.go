@@ -69,7 +69,9 @@ func (e *echo) Prepare(ctx context.Context, c *fastpath.Change) (fastpath.Ticket
 	return e.next, nil
 }
 
-func (e *echo) Publish(_ context.Context, t fastpath.Ticket) error { return e.Abort(context.Background(), t) }
+func (e *echo) Publish(_ context.Context, t fastpath.Ticket) error {
+	return e.Abort(context.Background(), t)
+}
 
 func (e *echo) Abort(_ context.Context, t fastpath.Ticket) error {
 	e.mu.Lock()
