@@ -170,6 +170,9 @@ func hash6(hi, lo uint64) uint32 {
 	return uint32((hi*0x9e3779b97f4a7c15 ^ lo*0xc2b2ae3d27d4eb4f) >> (64 - filterBits))
 }
 
+// bit is 1 when the address of this hash may be an own one.
+func (f *filter) bit(h uint32) uint8 { return uint8(atomic.LoadUint32(f.bits.At(h>>5))>>(h&31)) & 1 }
+
 // may tells whether the address of this hash may be an own one.
 func (f *filter) may(h uint32) bool {
 	return atomic.LoadUint32(f.bits.At(h>>5))>>(h&31)&1 != 0

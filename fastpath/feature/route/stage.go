@@ -4,6 +4,7 @@ import (
 	"vrouter/fastpath/action"
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/burst"
 	"vrouter/pkg/pkt"
 )
 
@@ -40,6 +41,9 @@ func (s lookup) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	if v.V6 {
 		return s.walk6(c, v, idx)
 	}
+	if len(idx) == v.N && v.Same && v.Some == 0 && s.whole(c, v) {
+		return idx
+	}
 	n := 0
 	own := s.f.own
 	esp := uint32(0)
@@ -75,6 +79,41 @@ func (s lookup) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	}
 	v.Kinds = kinds
 	return idx
+}
+
+// whole is Walk for a burst of which every packet is in the list and none is
+// out of the ordinary; false: some is, and nothing has been done.
+func (s lookup) whole(c *pipeline.Ctx, v *pipeline.Vec) bool {
+	n := v.N
+	key, dst4, adj := v.K4[:n], v.Dst4[:n], v.Adj[:n]
+	own := s.f.own
+	odd, esp := uint8(0), uint32(0)
+	for i := range key {
+		src, dst := burst.SrcIP4(&key[i]), burst.DstIP4(&key[i])
+		dst4[i] = dst
+		odd |= class4[src>>24] | class4[dst>>24] | own.bit(hash4(src))
+		esp |= uint32(uint8(key[i][0]>>8)^pkt.ProtoESP) - 1 // bit 31 when it is
+	}
+	if odd != 0 {
+		return false
+	}
+	v.ESP = esp>>31 != 0
+	s.f.v4.LookupBurst(dst4, adj)
+	adjs := c.Env.Adj
+	kinds := uint16(0)
+	for i := range adj {
+		kinds |= 1 << (adjs.At(adj[i]).Kind() & 15)
+	}
+	if kinds&(1<<pipeline.AdjReceive) != 0 {
+		for i := range adj {
+			if adjs.At(adj[i]).Kind() == pipeline.AdjReceive {
+				v.Flags[i] |= pipeline.FlagOwn
+			}
+		}
+		v.Some |= pipeline.FlagOwn
+	}
+	v.Kinds = kinds
+	return true
 }
 
 // refuse4 says why a packet is dropped for its addresses, None if it is not.
