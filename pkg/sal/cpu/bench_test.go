@@ -70,7 +70,7 @@ func benchDo(b *testing.B, op sal.Op, text, n int) {
 			jobs[i] = sal.Job{SA: sas[pick[(at+i)&(len(pick)-1)]], Op: op, Desc: sal.MakeDesc(uint32(i), 0, 0), Off: 128, Len: uint16(text)}
 		}
 	}
-	var spent time.Duration // in the engine, without the sealing of what is to be opened
+	spent := newSpent() // in the engine, without the sealing of what is to be opened
 	for b.Loop() {
 		sas := out
 		if op == sal.Open {
@@ -81,13 +81,29 @@ func benchDo(b *testing.B, op sal.Op, text, n int) {
 		fill(op, sas)
 		t := time.Now()
 		q.Do(jobs)
-		spent += time.Since(t)
+		spent.add(time.Since(t))
 		at += len(jobs)
 		if jobs[0].Status != sal.StatusOK {
 			b.Fatal("status", jobs[0].Status)
 		}
 	}
-	b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N)/sal.Burst, "ns/pkt")
+	spent.report(b)
+}
+
+// spent is the time of bursts: the mean, and the least, which is what an
+// undisturbed machine takes.
+type spent struct{ sum, least time.Duration }
+
+func newSpent() *spent { return &spent{least: time.Hour} }
+
+func (s *spent) add(d time.Duration) {
+	s.sum += d
+	s.least = min(s.least, d)
+}
+
+func (s *spent) report(b *testing.B) {
+	b.ReportMetric(float64(s.sum.Nanoseconds())/float64(b.N)/sal.Burst, "ns/pkt")
+	b.ReportMetric(float64(s.least.Nanoseconds())/sal.Burst, "least-ns/pkt")
 }
 
 func benchReference(b *testing.B, text, n int) {
@@ -104,12 +120,15 @@ func benchReference(b *testing.B, text, n int) {
 	}
 	nonce, aad := make([]byte, 12), make([]byte, 8)
 	at := 0
+	spent := newSpent()
 	for b.Loop() {
+		t := time.Now()
 		for i := range sal.Burst {
 			p := pool.Bytes(sal.MakeDesc(uint32(i), 128, uint16(16+text+16)))[16:]
 			aeads[pick[at&(len(pick)-1)]].Seal(p[:0], nonce, p[:text], aad)
 			at++
 		}
+		spent.add(time.Since(t))
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/sal.Burst, "ns/pkt")
+	spent.report(b)
 }
