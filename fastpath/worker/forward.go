@@ -3,6 +3,7 @@ package worker
 import (
 	"unsafe"
 
+	"vrouter/fastpath/action"
 	"vrouter/fastpath/flow"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/burst"
@@ -51,8 +52,9 @@ func (w *Worker) lookup6(v *pipeline.Vec, t *flow.Table) {
 //
 // forward4 transforms the packets of flows that are plain forwarding: one TTL
 // less, checksum adjusted (RFC 1624), Ethernet header of the adjacency. All
-// proofs that a packet is of this kind are ORed into one word; what fails goes
-// on the slow list.
+// proofs that a packet is of this kind are ORed into one word. Of what fails,
+// flows that are current and have a sink go on its list, the others on the slow
+// list.
 func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 	c := w.ctx
 	n := v.N
@@ -68,12 +70,22 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 	out, m := tx.N, 0
 	for i := range addr {
 		e := unsafe.Add(entries, uintptr(entry[i])<<6)
-		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(mem.Load32(e, flow.Adj4))<<adjShift))
+		adj := mem.Load64(e, flow.Adj4)
+		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(uint32(adj))<<adjShift))
 		l := length[i]
 		word := a.Word()
 		kind := mem.Load64(e, flow.Kind4)
-		x := differs4(e, &key[i]) | (mem.Load64(e, flow.Gens4) ^ (uint64(gen) | uint64(a.Gen())<<32)) | uint64(uint8(kind)|bad[i])
-		if x != 0 || l > word.MTU() {
+		x := differs4(e, &key[i]) | (mem.Load64(e, flow.Gens4) ^ (uint64(gen) | uint64(a.Gen())<<32)) | uint64(bad[i])
+		if x|uint64(uint8(kind)) != 0 || l > word.MTU() {
+			if x == 0 && isSink[uint8(kind)&7] {
+				mem.Store64(e, flow.Kind4, kind&^flow.SeenMask+used)
+				mem.Store64(e, flow.Bytes4, mem.Load64(e, flow.Bytes4)+uint64(l))
+				if kind&(flow.HasCount<<8) != 0 {
+					w.count(&(*flow.Entry4)(e).Meta, l)
+				}
+				w.list(v, uint16(i), uint8(kind), uint32(adj>>32))
+				continue
+			}
 			w.slow[m&255] = uint16(i)
 			m++
 			continue
@@ -99,6 +111,24 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 	pipeline.Add(&w.stats.hits, uint64(n-m))
 }
 
+// isSink tells which kinds of flows are handled by sinks.
+var isSink = [8]bool{action.KindLocal: true, action.KindEncrypt: true, action.KindDecrypt: true}
+
+// list puts packet i on the list of its flow's kind. w.from is the origin of the
+// whole burst, 0 when v.From has it for each packet.
+func (w *Worker) list(v *pipeline.Vec, i uint16, kind uint8, arg uint32) {
+	i &= 255
+	if w.from != 0 {
+		v.From[i] = w.from
+	}
+	v.Flags[i] = 0
+	v.Arg[i] = arg
+	l := &w.kinds[kind%uint8(action.Kinds)]
+	l.list[l.n&255] = i
+	l.n++
+	w.listed++
+}
+
 // forward6 is forward4 for IPv6, which has no checksum.
 func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 	c := w.ctx
@@ -115,12 +145,22 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 	out, m := tx.N, 0
 	for i := range addr {
 		e := unsafe.Add(entries, uintptr(entry[i])<<7)
-		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(mem.Load32(e, flow.Adj6))<<adjShift))
+		adj := mem.Load64(e, flow.Adj6)
+		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(uint32(adj))<<adjShift))
 		l := length[i]
 		word := a.Word()
 		kind := mem.Load64(e, flow.Kind6)
-		x := differs6(e, &key[i]) | (mem.Load64(e, flow.Gens6) ^ (uint64(gen) | uint64(a.Gen())<<32)) | uint64(uint8(kind)|bad[i])
-		if x != 0 || l > word.MTU() {
+		x := differs6(e, &key[i]) | (mem.Load64(e, flow.Gens6) ^ (uint64(gen) | uint64(a.Gen())<<32)) | uint64(bad[i])
+		if x|uint64(uint8(kind)) != 0 || l > word.MTU() {
+			if x == 0 && isSink[uint8(kind)&7] {
+				mem.Store64(e, flow.Kind6, kind&^flow.SeenMask+used)
+				mem.Store64(e, flow.Bytes6, mem.Load64(e, flow.Bytes6)+uint64(l))
+				if kind&(flow.HasCount<<8) != 0 {
+					w.count(&(*flow.Entry6)(e).Meta, l)
+				}
+				w.list(v, uint16(i), uint8(kind), uint32(adj>>32))
+				continue
+			}
 			w.slow[m&255] = uint16(i)
 			m++
 			continue

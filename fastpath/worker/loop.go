@@ -153,6 +153,7 @@ func fillIn(v *pipeline.Vec, in pipeline.IfIndex) {
 // family takes a burst of one family through the loop.
 func (w *Worker) family(v *pipeline.Vec, mac uint64, from pipeline.Origin) {
 	w.parse(v, mac, from)
+	w.from, w.listed = from, 0
 	t := w.flows[fam(v)]
 	switch {
 	case t == nil:
@@ -164,7 +165,7 @@ func (w *Worker) family(v *pipeline.Vec, mac uint64, from pipeline.Origin) {
 		w.lookup4(v, t)
 		w.forward4(v, t)
 	}
-	if w.nslow > 0 {
+	if w.nslow > 0 || w.listed > 0 {
 		w.rest(v, from)
 	}
 	w.ctx.FlushTx()

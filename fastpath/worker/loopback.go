@@ -98,6 +98,7 @@ func (w *Worker) roundBurst(idx []uint8, v6, local bool) {
 	if differ != 0 {
 		w.origins(v)
 	}
+	w.from, w.listed = 0, 0
 	t := w.flows[fam(v)]
 	switch {
 	case t == nil:
@@ -109,7 +110,7 @@ func (w *Worker) roundBurst(idx []uint8, v6, local bool) {
 		w.lookup4(v, t)
 		w.forward4(v, t)
 	}
-	if w.nslow > 0 {
+	if w.nslow > 0 || w.listed > 0 {
 		w.rest(v, 0)
 	}
 	c.FlushTx()

@@ -61,8 +61,12 @@ type Worker struct {
 
 	slow  [pipeline.Burst]uint16 // not done by the transform
 	nslow int
-	walks [pipeline.Burst]uint16 // misses
-	kinds [action.Kinds]kindList
+	// Of the burst that forward4 and forward6 have before them: its origin (see
+	// list), and how many packets they put on lists.
+	from   pipeline.Origin
+	listed int
+	walks  [pipeline.Burst]uint16 // misses
+	kinds  [action.Kinds]kindList
 
 	ports  []rxQueue
 	cold   int

@@ -109,6 +109,9 @@ func commitsBesideTraffic(t *testing.T, workers int, async bool) {
 	if got != w.sent.Load() {
 		t.Errorf("%d packets of the steady tunnel came in of %d", got, w.sent.Load())
 	}
+	if t.Failed() {
+		t.Logf("drops: %+v", s.State(&fastpath.Query{Drops: true}).Drops)
+	}
 	t.Logf("%d commits (%d refused), %d steady and %d other packets out, %d in", commits, w.refused.Load(), opened, w.others, got)
 }
 
@@ -145,21 +148,30 @@ func (w *wanSide) add(a ipsec.SA) {
 
 func (w *wanSide) run(s *site, stop *atomic.Bool) {
 	p := s.Mem.Peer("wan")
-	quiet := time.Time{}
-	for quiet.IsZero() || time.Since(quiet) < 300*time.Millisecond {
+	end := time.Time{}
+	for ; !w.over(&end, stop); runtime.Gosched() {
 		if !stop.Load() {
-			quiet = time.Time{}
 			if n := w.sent.Load(); n-w.lan.got.Load() < window {
 				w.sent.Add(int64(p.InjectTo(int(n), frames(wanMAC, peerMAC, [][]byte{w.in.send(numbered(incoming(false, 100).IP(), int(n)))})...)))
 			}
-		} else if quiet.IsZero() {
-			quiet = time.Now()
 		}
 		for _, g := range p.Collect(64) {
 			w.open(g)
 		}
-		runtime.Gosched()
 	}
+}
+
+// over tells whether traffic is over: it was stopped, all has come that was sent,
+// in both directions, or does not come for ten seconds.
+func (w *wanSide) over(end *time.Time, stop *atomic.Bool) bool {
+	switch {
+	case !stop.Load():
+		return false
+	case end.IsZero():
+		*end = time.Now()
+	}
+	all := w.sent.Load() == w.lan.got.Load() && w.lan.sent.Load() == w.opened.Load()
+	return all && time.Since(*end) > 50*time.Millisecond || time.Since(*end) > 10*time.Second
 }
 
 // open finds the key of an ESP packet, and that its number is new under it.
@@ -214,9 +226,9 @@ type lanSide struct {
 
 func (l *lanSide) run(s *site, stop *atomic.Bool) {
 	p := s.Mem.Peer("lan")
-	quiet := time.Time{}
+	end := time.Time{}
 	other := outgoing(true, 100).IP()
-	for n := 0; quiet.IsZero() || time.Since(quiet) < 300*time.Millisecond; n++ {
+	for n := 0; !l.wan.over(&end, stop); n++ {
 		if !stop.Load() {
 			x := outgoing(false, 100)
 			x.SPort = uint16(n)
@@ -224,8 +236,6 @@ func (l *lanSide) run(s *site, stop *atomic.Bool) {
 				l.sent.Add(int64(p.InjectTo(n, frames(lanMAC, hostMAC, [][]byte{x.IP()})...)))
 				p.InjectTo(n+1, frames(lanMAC, hostMAC, [][]byte{other})...)
 			}
-		} else if quiet.IsZero() {
-			quiet = time.Now()
 		}
 		for _, g := range p.Collect(64) {
 			if pkt.Ethernet(g).Type() != pkt.TypeIPv4 {
