@@ -143,6 +143,7 @@ func TestNoErrors(t *testing.T) {
 	}{
 		{"about an error", testbed.Packet{Src: "10.0.1.2", Dst: "198.51.100.1", Proto: 1, Payload: icmpError}.From(21, 1), "a rx 1, a drop no-route 1"},
 		{"about an error6", testbed.Packet{Src: "2001:db8:1::2", Dst: "2001:db9::1", Proto: 58, Payload: icmp6Error}.From(21, 1), "a rx 1, a drop no-route 1"},
+		{"about what may be an error", testbed.Packet{Src: "2001:db8:1::2", Dst: "2001:db9::1", Proto: 58, Payload: []byte{}}.From(21, 1), "a rx 1, a drop no-route 1"},
 		{"about a later fragment", testbed.Frame(testbed.MAC(1), testbed.MAC(21), later), "a rx 1, a drop no-route 1"},
 		{"about a broadcast frame", broadcast, "a rx 1, a rx-broadcast 1, a drop ip-broadcast 1"},
 		{"to a source nobody has", testbed.Packet{Src: "0.1.2.3", Dst: "198.51.100.1", Len: 100}.From(21, 1), "a rx 1, a drop ip-source 1"},

@@ -187,6 +187,9 @@ func live(t *testing.T, workers int) {
 		s, _ := e.State(ctx, &fastpath.Query{Drops: true})
 		t.Logf("drops: %+v", s.Drops)
 	}
+	if s, err := e.State(ctx, &fastpath.Query{Process: true}); err != nil || s.Process.Workers[0].Idles == 0 {
+		t.Errorf("the worker never slept (%v)", err)
+	}
 	a.Close()
 	b.Close()
 	if err := e.Close(); err != nil {

@@ -45,7 +45,7 @@ func New(t testing.TB, opt func(*fastpath.Options)) *Bed {
 	reg.AddDriver(b.Mem)
 	reg.AddDevice(cpu.New("cpu"))
 	o := fastpath.Options{Registry: reg, Manual: true, Buffers: 4096, Flows4: 1 << 12, Flows6: 1 << 12, Routes: 1 << 12, Now: func() int64 { return b.now },
-		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
+		Log: slog.New(slog.NewTextHandler(testWriter{b}, nil))}
 	if opt != nil {
 		opt(&o)
 	}
@@ -58,10 +58,10 @@ func New(t testing.TB, opt func(*fastpath.Options)) *Bed {
 	return b
 }
 
-type testWriter struct{ t testing.TB }
+type testWriter struct{ b *Bed }
 
 func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Log(strings.TrimSpace(string(b)))
+	w.b.T.Log(strings.TrimSpace(string(b)))
 	return len(b), nil
 }
 

@@ -3,6 +3,7 @@ package neigh
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
@@ -107,7 +108,7 @@ func (f *Feature) arp(m pipeline.CtlMsg, now int64) {
 		return
 	}
 	if own(x, sender) {
-		f.env.Log.Warn("somebody else uses our address", "interface", x.Name, "address", sender.String(), "mac", mac.String())
+		f.conflict(x, sender, mac, now)
 		c.Drop(m.Desc, m.In, drop.ARPIgnored)
 		return
 	}
@@ -171,7 +172,7 @@ func (f *Feature) nd(m pipeline.CtlMsg, now int64) {
 	}
 	if n.Type == pkt.ICMPv6NeighborAdv {
 		if own(x, target) {
-			f.env.Log.Warn("somebody else uses our address", "interface", x.Name, "address", target.String())
+			f.conflict(x, target, pkt.Ethernet(frame).Src(), now)
 			c.Drop(m.Desc, m.In, drop.NDIgnored)
 			return
 		}
@@ -189,6 +190,16 @@ func (f *Feature) nd(m pipeline.CtlMsg, now int64) {
 		f.heard(x, src, n.LinkAddr, true, false, now)
 	}
 	c.Send(m.Desc, pkt.NeighborAdvertisement(c.Room(m.Desc), &n, to, x.MAC, routerFlag(x)), x.Index)
+}
+
+// conflict says that somebody else uses our address, once in a while: anybody on
+// the link can send such messages as fast as he likes.
+func (f *Feature) conflict(x *pipeline.Iface, a netip.Addr, mac pkt.MAC, now int64) {
+	if now-f.warned < int64(10*time.Second) {
+		return
+	}
+	f.warned = now
+	f.env.Log.Warn("somebody else uses our address", "interface", x.Name, "address", a.String(), "mac", mac.String())
 }
 
 // advertised follows RFC 4861 section 7.2.5: only entries that exist learn.

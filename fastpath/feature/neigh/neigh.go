@@ -42,6 +42,7 @@ type Feature struct {
 	count   int
 
 	incomplete, waiting int
+	warned              int64 // when a conflict of addresses was last logged
 	// Stage turns connected destinations into their neighbour's adjacency, and
 	// ends every program that is left.
 	Stage pipeline.Stage

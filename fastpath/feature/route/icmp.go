@@ -61,9 +61,9 @@ func (f *Feature) Errors(c *pipeline.Ctx) {
 
 func (f *Feature) error4(c *pipeline.Ctx, k int, b []byte) {
 	e := &c.Error
-	o, _ := pkt.ParseIP(b)
-	if o.L4 == 0 || o.Type != pkt.TypeIPv4 {
-		return
+	o, bad := pkt.ParseIP(b)
+	if bad != pkt.OK && bad != pkt.BadL4Len || o.Type != pkt.TypeIPv4 {
+		return // cut off: it may be an ICMP error itself
 	}
 	ip := pkt.IPv4(b)
 	src := binary.BigEndian.Uint32(ip[12:])
@@ -91,8 +91,8 @@ func (f *Feature) error4(c *pipeline.Ctx, k int, b []byte) {
 
 func (f *Feature) error6(c *pipeline.Ctx, k int, b []byte) {
 	e := &c.Error
-	o, _ := pkt.ParseIP(b)
-	if o.L4 == 0 || o.Type != pkt.TypeIPv6 {
+	o, bad := pkt.ParseIP(b)
+	if bad != pkt.OK && bad != pkt.BadL4Len || o.Type != pkt.TypeIPv6 {
 		return
 	}
 	ip := pkt.IPv6(b)
