@@ -106,12 +106,10 @@ func TestAnswersStayProtected(t *testing.T) {
 // answer checks an ICMP message to the sender of p.
 func answer(t *testing.T, ip []byte, p testbed.Packet, typ byte, quotes bool) {
 	t.Helper()
-	src, dst, l4 := addr("0.0.0.0"), addr("0.0.0.0"), 20
 	orig := p.IP()
+	src, dst, l4 := pkt.IPv4(ip).SrcAddr(), pkt.IPv4(ip).DstAddr(), 20
 	if ip[0]>>4 == 6 {
 		src, dst, l4 = pkt.IPv6(ip).SrcAddr(), pkt.IPv6(ip).DstAddr(), 40
-	} else {
-		src, dst = pkt.IPv4(ip).SrcAddr(), pkt.IPv4(ip).DstAddr()
 	}
 	if dst != addr(p.Src) || ip[l4] != typ {
 		t.Fatalf("%v to %v, ICMP type %d, want to %s, type %d", src, dst, ip[l4], p.Src, typ)
@@ -217,6 +215,6 @@ func TestErrorsToTheHost(t *testing.T) {
 			t.Fatalf("%d answers, %d packets left", len(got[0]), len(got[1]))
 		}
 		answer(t, got[0][0][14:], p, map[bool]byte{false: pkt.ICMPv4TimeExceeded, true: pkt.ICMPv6TimeExceeded}[in6], true)
-		s.Moved(fmt.Sprintf("lan rx 1, lan drop ttl-expired 1, lan tx 1"))
+		s.Moved("lan rx 1, lan drop ttl-expired 1, lan tx 1")
 	})
 }

@@ -213,21 +213,17 @@ func slicesRepeat(b []byte, n int) (l [][]byte) {
 func TestWindowChanges(t *testing.T) {
 	s := newSite(t, nil)
 	_, in := s.tunnel(false)
-	b := incoming(false, 60).IP()
 	r := rand.New(rand.NewPCG(7, 7))
 	seen, top := map[uint64]bool{}, uint64(100)
 	passed := 0
 	for range 200 {
 		var packets [][]byte
-		var numbers []uint64
 		for range 30 {
 			seq := top + uint64(r.IntN(50)) - uint64(r.IntN(50))
 			top = max(top, seq)
-			numbers = append(numbers, seq)
 			p := incoming(false, 60)
 			p.SPort, p.DPort = uint16(seq>>16), uint16(seq)
-			b = p.IP()
-			packets = append(packets, in.sendAs(seq, b))
+			packets = append(packets, in.sendAs(seq, p.IP()))
 		}
 		for _, g := range s.fromPeer(packets...) {
 			seq := uint64(g[34])<<24 | uint64(g[35])<<16 | uint64(g[36])<<8 | uint64(g[37])

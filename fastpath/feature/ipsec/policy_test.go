@@ -292,6 +292,6 @@ func TestHub(t *testing.T) {
 				t.Errorf("packet %d: %x", i, o.inner[:40])
 			}
 		}
-		s.Moved(fmt.Sprint("wan rx 5, wan tx 5, sa in packets 5, sa spoke packets 5, policy p-in packets 5, policy p-spoke packets 5"))
+		s.Moved("wan rx 5, wan tx 5, sa in packets 5, sa spoke packets 5, policy p-in packets 5, policy p-spoke packets 5")
 	})
 }
