@@ -2,7 +2,6 @@ package ipsec_test
 
 import (
 	"bytes"
-	"fmt"
 	"testing"
 
 	"vrouter/fastpath"
