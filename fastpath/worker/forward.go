@@ -67,7 +67,7 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 		c.FlushTx()
 	}
 	used := uint64(tick)<<16 | 1<<32
-	out, m := tx.N, 0
+	w.nslow = 0
 	for i := range addr {
 		e := unsafe.Add(entries, uintptr(entry[i])<<6)
 		adj := mem.Load64(e, flow.Adj4)
@@ -86,8 +86,8 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 				w.list(v, uint16(i), uint8(kind), uint32(adj>>32))
 				continue
 			}
-			w.slow[m&255] = uint16(i)
-			m++
+			w.slow[w.nslow&255] = uint16(i)
+			w.nslow++
 			continue
 		}
 		p := mem.At(addr[i])
@@ -102,13 +102,12 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 		if kind&(flow.HasCount<<8) != 0 {
 			w.count(&(*flow.Entry4)(e).Meta, l)
 		}
+		out := tx.N
 		tx.Desc[out&outMask] = desc[i]
 		tx.Way[out&outMask] = uint32(word.If()) | uint32(in[i])<<16
-		out++
+		tx.N = out + 1
 	}
-	tx.N = out
-	w.nslow = m
-	pipeline.Add(&w.stats.hits, uint64(n-m))
+	pipeline.Add(&w.stats.hits, uint64(n-w.nslow))
 }
 
 // isSink tells which kinds of flows are handled by sinks.
@@ -142,7 +141,7 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 		c.FlushTx()
 	}
 	used := uint64(tick)<<16 | 1<<32
-	out, m := tx.N, 0
+	w.nslow = 0
 	for i := range addr {
 		e := unsafe.Add(entries, uintptr(entry[i])<<7)
 		adj := mem.Load64(e, flow.Adj6)
@@ -161,8 +160,8 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 				w.list(v, uint16(i), uint8(kind), uint32(adj>>32))
 				continue
 			}
-			w.slow[m&255] = uint16(i)
-			m++
+			w.slow[w.nslow&255] = uint16(i)
+			w.nslow++
 			continue
 		}
 		p := mem.At(addr[i])
@@ -174,13 +173,12 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 		if kind&(flow.HasCount<<8) != 0 {
 			w.count(&(*flow.Entry6)(e).Meta, l)
 		}
+		out := tx.N
 		tx.Desc[out&outMask] = desc[i]
 		tx.Way[out&outMask] = uint32(word.If()) | uint32(in[i])<<16
-		out++
+		tx.N = out + 1
 	}
-	tx.N = out
-	w.nslow = m
-	pipeline.Add(&w.stats.hits, uint64(n-m))
+	pipeline.Add(&w.stats.hits, uint64(n-w.nslow))
 }
 
 // differs4 is 0 when the entry at e is that of the key. (In Go | and ^ bind
@@ -203,7 +201,10 @@ func (w *Worker) allSlow(v *pipeline.Vec) {
 	w.nslow = v.N
 }
 
-// count counts a frame of l bytes on the counters of its flow.
+// count counts a frame of l bytes on the counters of its flow. It stands apart:
+// inlined, it would take the loops their registers.
+//
+//go:noinline
 func (w *Worker) count(m *flow.Meta, l uint16) {
 	for _, h := range m.Count {
 		if h != 0 {
