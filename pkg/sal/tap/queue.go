@@ -113,13 +113,13 @@ func (q *queue) frame(room []byte, n int) (f sal.Desc, ok bool) {
 		copy(q.large, room[:min(n, len(room))])
 		if n > len(q.large) || q.seg.Begin(h, q.large[:n]) != nil {
 			q.p.rxUncut.Add(1)
-		} else if q.seg.Len() > min(q.p.maxLen, sal.MaxFrame) {
+		} else if q.seg.Len() > min(int(q.p.maxLen.Load()), sal.MaxFrame) {
 			q.seg.End()
 			q.p.rxUncut.Add(1)
 		}
 		return 0, false
 	}
-	if n > q.p.maxLen || h.Complete(room[:n]) != nil {
+	if n > int(q.p.maxLen.Load()) || h.Complete(room[:n]) != nil {
 		q.p.rxErrors.Add(1)
 		return 0, false
 	}

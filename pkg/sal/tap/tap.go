@@ -64,7 +64,7 @@ type port struct {
 	pool *sal.Pool
 	mac  [6]byte
 
-	maxLen int
+	maxLen atomic.Int32
 	up     atomic.Bool
 	queues []*queue
 
@@ -95,7 +95,8 @@ func (d *Driver) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &port{d: d, cfg: cfg, dev: dev, pool: pool, mac: cfg.MAC, maxLen: cfg.MTU + 18}
+	p := &port{d: d, cfg: cfg, dev: dev, pool: pool, mac: cfg.MAC}
+	p.maxLen.Store(int32(cfg.MTU) + 18)
 	if p.mac == ([6]byte{}) {
 		p.mac = ownMAC(cfg.Device)
 	}
@@ -131,6 +132,19 @@ func (p *port) open() error {
 		return err
 	}
 	return p.dev.SetMTU(p.cfg.MTU)
+}
+
+// SetMTU changes the device's MTU and the largest frame received, while the port
+// is open: closing it would take the device, and its addresses, from the host.
+func (p *port) SetMTU(mtu int) error {
+	if mtu > sal.MaxFrame-18 {
+		return fmt.Errorf("device %s: MTU %d, the largest is %d: %w", p.cfg.Device, mtu, sal.MaxFrame-18, sal.ErrInvalid)
+	}
+	if err := p.dev.SetMTU(mtu); err != nil {
+		return err
+	}
+	p.maxLen.Store(int32(mtu) + 18)
+	return nil
 }
 
 // attach opens one queue of the device; the first makes it.

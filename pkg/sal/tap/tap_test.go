@@ -105,6 +105,12 @@ func TestDevice(t *testing.T) {
 	if s := show(); !strings.Contains(s, "LOWER_UP") || i.IfIndex == 0 || i.Device != "tp0" {
 		t.Errorf("up: %+v\n%s", i, s)
 	}
+	if err := p.(interface{ SetMTU(int) error }).SetMTU(1300); err != nil {
+		t.Error(err)
+	}
+	if s := show(); !strings.Contains(s, "mtu 1300") || !strings.Contains(s, "LOWER_UP") {
+		t.Errorf("with another MTU:\n%s", s)
+	}
 	if err := p.SetUp(false); err != nil {
 		t.Fatal(err)
 	}
