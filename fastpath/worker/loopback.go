@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"unsafe"
+
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/burst"
@@ -20,10 +22,17 @@ type loopBatch struct {
 	from [pipeline.Burst]pipeline.Origin
 }
 
+// Classes of packets that go round; each gets bursts of its own.
+const (
+	classV6 = 1 << iota
+	classLocal
+	classes
+)
+
 // goRound gives up to a burst of the packets that go round their own bursts:
 // IPv4 and IPv6, decrypted and made here.
 func (w *Worker) goRound() {
-	c, l, b := w.ctx, &w.ctx.Loop, &w.round
+	l, b := &w.ctx.Loop, &w.round
 	n := min(l.N, pipeline.Burst)
 	copy(b.desc[:n], l.Desc[:n])
 	copy(b.in[:n], l.In[:n])
@@ -32,12 +41,56 @@ func (w *Worker) goRound() {
 	copy(l.In[:], l.In[n:l.N])
 	copy(l.From[:], l.From[n:l.N])
 	l.N -= n
+	if class, alike := w.gather(n); alike { // as good as always
+		w.roundBurst(n, class)
+		return
+	}
+	w.sortRound(n)
+}
 
-	var lists [4][pipeline.Burst]uint8
-	var count [4]int
+// gather makes frames of the first n packets of the batch in w.loop, and tells
+// whether all of them are of one class, and well.
+func (w *Worker) gather(n int) (class int, alike bool) {
+	b, v := &w.round, w.loop
+	base := w.ctx.Pool.Base()
+	desc, in, from := b.desc[:n], b.in[:n], b.from[:n]
+	addr, descs, length, ins, froms := v.Addr[:n], v.Desc[:n], v.Len[:n], v.In[:n], v.From[:n]
+	var seen uint
+	for k, d := range desc {
+		at := base + uintptr(d.Buf())*sal.BufSize + uintptr(d.Off())
+		p := mem.At(at)
+		version := mem.Load8(p, 0) >> 4
+		o := from[k]
+		class = int(version>>1&1) * classV6
+		if o.Local() {
+			class |= classLocal
+		}
+		seen |= 1 << class
+		if version&^2 != 4 || d.Off() < pipeline.EthLen || d.Len() == 0 {
+			return 0, false
+		}
+		putHeader(unsafe.Add(p, -pipeline.EthLen), class)
+		descs[k], length[k], ins[k], froms[k] = d+(pipeline.EthLen<<48-pipeline.EthLen<<32), d.Len()+pipeline.EthLen, in[k], o
+		addr[k] = at - pipeline.EthLen
+	}
+	return class, seen == 1<<class
+}
+
+// putHeader writes the Ethernet header that the parser wants to see: destination
+// loopMAC, source 0, type by family.
+func putHeader(p unsafe.Pointer, class int) {
+	mem.Store64(p, 0, loopMAC)
+	mem.Store64(p, 6, [2]uint64{0x0008 << 48, 0xdd86 << 48}[class&classV6])
+}
+
+// sortRound takes a batch that gather has found to be mixed, class by class.
+func (w *Worker) sortRound(n int) {
+	c, b, v := w.ctx, &w.round, w.loop
+	var lists [classes][pipeline.Burst]uint8
+	var count [classes]int
 	for i := range n {
 		d := b.desc[i]
-		var class int
+		class := 0
 		switch version := mem.Load8(mem.At(c.Pool.Addr(d)), 0) >> 4; {
 		case d.Off() < pipeline.EthLen:
 			c.Drop(d, b.in[i], drop.NoBuffer)
@@ -46,64 +99,47 @@ func (w *Worker) goRound() {
 			c.Drop(d, b.in[i], drop.IPVersion)
 			continue
 		case version == 6:
-			class = 1
+			class = classV6
 		}
 		if b.from[i].Local() {
-			class |= 2
+			class |= classLocal
 		}
 		lists[class][count[class]] = uint8(i)
 		count[class]++
 	}
 	for class := range lists {
+		for k, i := range lists[class][:count[class]] {
+			d := sal.MakeDesc(b.desc[i].Buf(), b.desc[i].Off()-pipeline.EthLen, b.desc[i].Len()+pipeline.EthLen)
+			v.Desc[k], v.Len[k], v.In[k], v.From[k], v.Addr[k] = d, d.Len(), b.in[i], b.from[i], c.Pool.Addr(d)
+			putHeader(mem.At(v.Addr[k]), class)
+		}
 		if count[class] > 0 {
-			w.roundBurst(lists[class][:count[class]], class&1 != 0, class&2 != 0)
+			w.roundBurst(count[class], class)
 		}
 	}
 }
 
-func (w *Worker) roundBurst(idx []uint8, v6, local bool) {
-	c, b, v := w.ctx, &w.round, w.loop
-	v.V6 = v6
-	v.N = len(idx)
-	etherType := uint16(0x0008)
-	if v6 {
-		etherType = 0xdd86
-	}
-	first := b.from[idx[0]]
-	var differ pipeline.Origin
-	for k, i := range idx {
-		d := sal.MakeDesc(b.desc[i].Buf(), b.desc[i].Off()-pipeline.EthLen, b.desc[i].Len()+pipeline.EthLen)
-		v.Desc[k], v.Len[k], v.In[k], v.From[k] = d, d.Len(), b.in[i], b.from[i]
-		differ |= b.from[i] ^ first
-		a := c.Pool.Addr(d)
-		v.Addr[k] = a
-		p := mem.At(a)
-		mem.Store64(p, 0, loopMAC)
-		mem.Store32(p, 8, 0)
-		mem.Store16(p, 12, etherType)
-	}
-	from := first
-	if differ != 0 {
-		from = 0
-	}
-	if local {
-		// Never cached, never looked up.
-		w.parse(v, loopMAC, from)
-		w.allSlow(v)
-		w.rest(v, 0)
-		c.FlushTx()
-		return
+// roundBurst takes the n packets in w.loop through the loop.
+func (w *Worker) roundBurst(n, class int) {
+	c, v := w.ctx, w.loop
+	v.V6, v.N = class&classV6 != 0, n
+	from := v.From[0]
+	for _, o := range v.From[:n] {
+		if o != from {
+			from = 0
+			break
+		}
 	}
 	w.parse(v, loopMAC, from)
-	if differ != 0 {
-		w.origins(v)
-	}
 	w.from, w.listed = 0, 0
 	t := w.flows[fam(v)]
+	if from == 0 && class&classLocal == 0 {
+		w.origins(v)
+	}
 	switch {
-	case t == nil:
+	case t == nil || class&classLocal != 0: // what is made here is never cached, so never looked up
 		w.allSlow(v)
-	case v6:
+	case v.V6:
 		w.lookup6(v, t)
 		w.forward6(v, t)
 	default:

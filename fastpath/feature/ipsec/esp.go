@@ -36,6 +36,10 @@ func innerMTU(mtu, outerHeader uint32) uint32 {
 	return (mtu-head)&^3 - espTrailer
 }
 
+// textLen is the length of the text around a packet of n bytes: with padding and
+// trailer a multiple of 4 (RFC 4303 section 2.4).
+func textLen(n uint32) uint32 { return (n + espTrailer + 3) &^ 3 }
+
 // encap puts trailer, ESP header, IV and outer header around the inner packet
 // of n bytes at l3, in these steps:
 //
@@ -45,18 +49,17 @@ func innerMTU(mtu, outerHeader uint32) uint32 {
 //     inner packet (RFC 6040 normal mode), for IPv4 also identification, the
 //     inner packet's DF and the checksum
 //
-// It gives the outer header's address and the lengths of the packet and of the
-// text to encrypt. Head and tail room have been checked.
-func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer unsafe.Pointer, total, text uint32) {
+// It gives the outer header's address. Head and tail room have been checked.
+func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer unsafe.Pointer) {
 	next, tos, df := uint16(nextIPv4)<<8, uint32(mem.Load8(l3, 1)), uint32(mem.Load8(l3, 6))&0x40
 	if v6 {
 		next, df = nextIPv6<<8, 0x40
 		tos = bits.ReverseBytes32(mem.Load32(l3, 0)) >> 20 & 0xff
 	}
-	pad := (2 - n) & 3
+	text := textLen(n)
+	pad := text - espTrailer - n
 	mem.Store32(l3, uintptr(n), 0x00030201)
 	mem.Store16(l3, uintptr(n+pad), uint16(pad)|next)
-	text = n + pad + espTrailer
 
 	esp := unsafe.Add(l3, -espPrefix)
 	be := bits.ReverseBytes64(seq)
@@ -67,7 +70,7 @@ func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer 
 	if r.flags&recV6 != 0 {
 		h := unsafe.Pointer(&r.hdr6)
 		o := unsafe.Add(esp, -40)
-		total = 40 + espPrefix + text + espICV
+		total := 40 + espPrefix + text + espICV
 		payload := bits.ReverseBytes16(uint16(total - 40))
 		mem.Store32(o, 0, bits.ReverseBytes32(6<<28|tos<<20))
 		mem.Store32(o, 4, mem.Load32(h, 4)&^0xffff|uint32(payload))
@@ -75,11 +78,11 @@ func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer 
 		mem.Store64(o, 16, mem.Load64(h, 16))
 		mem.Store64(o, 24, mem.Load64(h, 24))
 		mem.Store64(o, 32, mem.Load64(h, 32))
-		return o, total, text
+		return o
 	}
 	h := unsafe.Pointer(&r.hdr4)
 	o := unsafe.Add(esp, -20)
-	total = 20 + espPrefix + text + espICV
+	total := 20 + espPrefix + text + espICV
 	// Words as they lie in memory: the sum does not care about byte order.
 	length := uint32(bits.ReverseBytes16(uint16(total)))
 	id := uint32(uint16(seq))
@@ -89,7 +92,7 @@ func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer 
 	mem.Store64(o, 0, mem.Load64(h, 0)|uint64(tos)<<8|uint64(length)<<16|uint64(id)<<32|uint64(df)<<48)
 	mem.Store64(o, 8, mem.Load64(h, 8)|uint64(^uint16(sum))<<16)
 	mem.Store32(o, 16, mem.Load32(h, 16))
-	return o, total, text
+	return o
 }
 
 // decap finds the inner packet in a text of n decrypted bytes (from behind the

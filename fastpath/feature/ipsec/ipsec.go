@@ -50,6 +50,7 @@ type Feature struct {
 	// What workers read of it beside the SAD.
 	spd  atomic.Pointer[spd]
 	sels []*compiled // by record handle; written before workers know the handle
+	few  atomic.Bool // SAs
 
 	// The writer's books.
 	sas      map[string]*sa

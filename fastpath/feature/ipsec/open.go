@@ -1,7 +1,9 @@
 package ipsec
 
 import (
+	"math"
 	"math/bits"
+	"unsafe"
 
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
@@ -13,54 +15,67 @@ import (
 
 // A packet's way in:
 //
-//	Open.Burst   1  ask for records and live lines
-//	             2  lengths
-//	             3  replay check, before time is spent on the ICV
-//	             4  job
-//	             -- engine --
-//	opened       5  replay window, trailer, ECN
-//	             6  round again: the inner packet, as one out of this SA
+//	Open.Burst  1  ask for records, live lines, windows
+//	            2  lengths
+//	            3  replay check, before time is spent on the ICV
+//	            4  job
+//	            -- engine --
+//	opened      5  replay window, trailer, ECN
+//	            6  round again: the inner packet, as one out of this SA
 type Open struct{ F *Feature }
 
 // Burst implements pipeline.Sink.
 func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
-	f := s.F
-	w := f.workers[c.Worker]
-	d := f.sad
+	w := s.F.workers[c.Worker]
 	w.fetch(v, idx)
+	w.fetchLive(v, idx)
+	d := s.F.sad
+	recs, windows := d.rec.Base(), d.live.windows()
 	for _, i := range idx {
 		i &= 255
 		h := v.Arg[i]
-		r := d.at(h)
-		p, in := v.IP(i), v.In[i]
-		ip := mem.At(v.Addr[i] + pipeline.EthLen)
-		hl := uint32(40)
+		r := (*record)(unsafe.Add(recs, uintptr(h)*recordSize))
+		desc, ip := uint64(v.Desc[i]), mem.At(v.Addr[i]+pipeline.EthLen)
+		var hl, size uint64
 		switch {
 		case !v.V6:
-			hl = uint32(mem.Load8(ip, 0)&15) * 4
-		case v.Flags[i]&pipeline.FlagOptions != 0:
-			o, _ := pkt.ParseIP(c.Pool.Bytes(p))
-			hl = uint32(o.L4)
+			hl, size = uint64(mem.Load8(ip, 0)&15)*4, uint64(bits.ReverseBytes16(mem.Load16(ip, 2)))
+		case v.Flags[i]&pipeline.FlagOptions == 0:
+			hl, size = 40, uint64(bits.ReverseBytes16(mem.Load16(ip, 4)))+40
+		default:
+			o, _ := pkt.ParseIP(c.Pool.Bytes(v.IP(i)))
+			hl, size = uint64(o.L4), uint64(v.IPLen(i))
 		}
-		n := uint32(p.Len()) - hl
+		n := size - hl
 		// SPI, sequence, IV, an aligned text with at least a trailer, ICV.
-		if hl < 20 || hl > uint32(p.Len()) || n < espPrefix+4+espICV || n&3 != 0 {
-			w.drop(c, p, in, r, drop.ESPShort)
+		if hl < 20 || hl > size || n < espPrefix+4+espICV || n&3 != 0 {
+			w.drop(c, v.IP(i), v.In[i], r, drop.ESPShort)
 			continue
 		}
 		if why := r.idle(); why != drop.None {
-			w.drop(c, p, in, r, why)
+			w.drop(c, v.IP(i), v.In[i], r, why)
 			continue
 		}
-		seq, verdict := w.check(r, bits.ReverseBytes32(mem.Load32(ip, uintptr(hl+4))))
-		if verdict != replay.OK {
-			w.drop(c, p, in, r, replayed[verdict])
-			continue
+		lo := bits.ReverseBytes32(mem.Load32(ip, uintptr(hl+4)))
+		// A number little ahead of the window, as most are, is new whatever the
+		// window holds: only top is looked at.
+		top := mem.Load64(windows, uintptr(r.live)*windowWords*8)
+		seq := top&^math.MaxUint32 | uint64(lo)
+		if seq-top-1 >= 1<<30 || w.shared {
+			var verdict replay.Verdict
+			if seq, verdict = w.check(r, lo); verdict != replay.OK {
+				w.drop(c, v.IP(i), v.In[i], r, replayed[verdict])
+				continue
+			}
 		}
+		off := desc>>32&0xffff + pipeline.EthLen
 		l := w.lanes[r.engine]
-		l.jobs[l.n&(sal.Burst-1)] = sal.Job{SA: r.sa, Op: sal.Open, Desc: p, Off: p.Off() + uint16(hl), Len: uint16(n - espPrefix - espICV),
-			SeqHi: uint32(seq >> 32), Cookie: cookie(h, in, 0)}
-		if l.n++; l.n == sal.Burst {
+		j := unsafe.Pointer(l.job())
+		mem.Store64(j, 0, uint64(r.sa)|uint64(sal.Open)<<32)
+		mem.Store64(j, 8, desc&math.MaxUint32|off<<32|size<<48)
+		mem.Store64(j, 16, (off+hl)&0xffff|(n-espPrefix-espICV)<<16|seq>>32<<32)
+		mem.Store64(j, 24, uint64(makeCookie(h, 0, v.In[i], 0)))
+		if l.n == sal.Burst {
 			l.run(c)
 		}
 	}
@@ -98,10 +113,10 @@ func (w *worker) check(r *record, lo uint32) (seq uint64, v replay.Verdict) {
 }
 
 // accept enters a genuine packet's number. It fails for the second of two copies
-// that were both under way.
+// that were both under way. (check has made the window fit, where its size counts.)
 func (w *worker) accept(r *record, seq uint64) (v replay.Verdict) {
 	if !w.shared {
-		return w.window(r).Accept(seq)
+		return replay.View(w.f.sad.live.window(r.live)).Accept(seq)
 	}
 	live := w.f.sad.live.line(r.live)
 	live.hold()
@@ -110,24 +125,44 @@ func (w *worker) accept(r *record, seq uint64) (v replay.Verdict) {
 	return v
 }
 
-// opened goes on with a packet whose ICV was right.
-func (w *worker) opened(c *pipeline.Ctx, j *sal.Job, h uint32, r *record, in pipeline.IfIndex) {
-	esp := mem.At(c.Pool.Base() + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Off))
-	seq := uint64(j.SeqHi)<<32 | uint64(bits.ReverseBytes32(mem.Load32(esp, 4)))
-	if v := w.accept(r, seq); v != replay.OK {
-		w.drop(c, j.Desc, in, r, replayed[v])
-		return
+// opened goes on with packets whose ICV was right: those at the beginning of a
+// list. It says how many they are.
+func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
+	w := l.w
+	d := w.f.sad
+	recs, lives, base := d.rec.Base(), d.live.lines(), c.Pool.Base()
+	loop := &c.Loop
+	for k := range jobs {
+		j := &jobs[k]
+		if j.Status != sal.StatusOK || j.Op != sal.Open {
+			return k
+		}
+		x := cookie(j.Cookie)
+		r := (*record)(unsafe.Add(recs, uintptr(x.handle())*recordSize))
+		esp := mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Off))
+		seq := uint64(j.SeqHi)<<32 | uint64(bits.ReverseBytes32(mem.Load32(esp, 4)))
+		if v := w.accept(r, seq); v != replay.OK {
+			w.drop(c, j.Desc, x.in(), r, replayed[v])
+			continue
+		}
+		outer := mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Desc.Off()))
+		tos := mem.Load8(outer, 1)
+		if r.flags&recV6 != 0 {
+			tos = uint8(bits.ReverseBytes32(mem.Load32(outer, 0)) >> 20)
+		}
+		n, why := decap(unsafe.Add(esp, espPrefix), uint32(j.Len), tos)
+		if why != drop.None {
+			w.drop(c, j.Desc, x.in(), r, why)
+			continue
+		}
+		w.count((*liveLine)(unsafe.Add(lives, uintptr(r.live)*64)), int64(n), c.Now)
+		if loop.N == len(loop.Desc) {
+			c.Drop(j.Desc, x.in(), drop.LoopFull)
+			continue
+		}
+		m := loop.N
+		loop.N = m + 1
+		loop.Desc[m], loop.In[m], loop.From[m] = sal.MakeDesc(j.Desc.Buf(), j.Off+espPrefix, uint16(n)), x.in(), pipeline.FromSA(x.handle())
 	}
-	outer := mem.At(c.Pool.Addr(j.Desc))
-	tos := mem.Load8(outer, 1)
-	if r.flags&recV6 != 0 {
-		tos = uint8(bits.ReverseBytes32(mem.Load32(outer, 0)) >> 20)
-	}
-	n, why := decap(mem.At(uintptr(esp)+espPrefix), uint32(j.Len), tos)
-	if why != drop.None {
-		w.drop(c, j.Desc, in, r, why)
-		return
-	}
-	w.count(w.f.sad.live.line(r.live), uint64(n), c.Now)
-	c.Reinject(sal.MakeDesc(j.Desc.Buf(), j.Off+espPrefix, uint16(n)), in, pipeline.FromSA(h))
+	return len(jobs)
 }

@@ -34,6 +34,7 @@ func (p *prepared) Publish() {
 		}
 	}
 	f.spd.Store(p.spd)
+	f.few.Store(len(f.sas) <= fewSAs)
 	p.retire()
 }
 

@@ -22,23 +22,23 @@ import (
 // Packets of an SA whose outer header is IPv4 need line 0 only.
 type record struct {
 	// line 0
-	live     uint32 // slot of the live table
-	sa       sal.SA // in its engine
-	spiBE    uint32 // SPI as it lies on the wire
-	sum      uint32 // over hdr4 without TOS and length, in memory order
-	next     uint32 // older SA of the same ReqID and direction; atomic
-	mismatch uint32 // counter of packets outside selectors and policy
-	window   uint16 // replay window in packets
-	engine   uint8  // which engine
-	hdrLen   uint8  // of the outer IP header
-	flags    uint32 // atomic: an engine may be lost
-	reqid    uint64
-	hdr4     [20]byte // outer IPv4 header: TOS 0, length 0, checksum 0
-	_        [4]byte
+	live   uint32 // slot of the live table
+	sa     sal.SA // in its engine
+	spiBE  uint32 // SPI as it lies on the wire
+	sum    uint32 // over hdr4 without TOS and length, in memory order
+	flags  uint32 // atomic: an engine may be lost
+	window uint16 // replay window in packets
+	engine uint8  // which engine
+	hdrLen uint8  // of the outer IP header
+	hdr4   [20]byte
+	_      [20]byte // hdr4 is the outer IPv4 header: TOS 0, length 0, checksum 0
 
 	// line 1
-	hdr6 [40]byte // outer IPv6 header: traffic class 0, length 0
-	_    [24]byte
+	hdr6     [40]byte // outer IPv6 header: traffic class 0, length 0
+	reqid    uint64
+	next     uint32 // older SA of the same ReqID and direction; atomic
+	mismatch uint32 // counter of packets outside selectors and policy
+	_        [8]byte
 }
 
 // Flags of a record.

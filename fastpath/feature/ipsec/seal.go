@@ -14,11 +14,13 @@ import (
 
 // A packet's way out, step by step over the burst (open.go has the way in):
 //
-//	Seal.Burst   1  ask for records and live lines
-//	             2  way to the peer, MTU
-//	             3  TTL, sequence number, trailer, ESP, outer header, job
-//	             -- engine --
-//	sealed       4  the outer packet goes out
+//	fetch    1  ask for records
+//	smooth   2  way to the peer, does it fit, is there room, a number
+//	all      3  number, TTL, trailer, ESP, outer header, Ethernet header; job
+//	         -- engine --
+//	Done     4  the frame goes out
+//
+// When anything is in the way of any packet, one does the whole list one by one.
 type Seal struct{ F *Feature }
 
 // path16 is a way to an SA's peer, one for each worker and record, on 16 bytes.
@@ -37,55 +39,140 @@ type worker struct {
 	cut    pipeline.Fragments
 }
 
-// A job's cookie: record handle, interface where the packet came in, length of
-// the inner packet (outbound).
-func cookie(h uint32, in pipeline.IfIndex, n uint32) uint64 {
-	return uint64(h) | uint64(in)<<32 | uint64(n)<<48
+// A cookie is what a job needs to go on. Outbound that is where the frame goes
+// (as pipeline.TxList has it) and how much padding it got; ready says that its
+// Ethernet header is in place.
+type cookie uint64
+
+const ready cookie = 1 << 63
+
+func makeCookie(h uint32, out, in pipeline.IfIndex, pad uint32) cookie {
+	return cookie(out) | cookie(in)<<16 | cookie(h)<<32 | cookie(pad)<<56
 }
 
-func uncookie(c uint64) (h uint32, in pipeline.IfIndex, n uint64) {
-	return uint32(c), pipeline.IfIndex(c >> 32), c >> 48
+func (c cookie) way() uint32          { return uint32(c) }
+func (c cookie) in() pipeline.IfIndex { return pipeline.IfIndex(c >> 16) }
+func (c cookie) handle() uint32       { return uint32(c>>32) & 0xffffff }
+func (c cookie) pad() uint32          { return uint32(c>>56) & 3 }
+
+// inner is the length of the packet that a job sealed.
+func inner(j *sal.Job) uint64 {
+	return uint64(uint32(j.Len) - espTrailer - cookie(j.Cookie).pad())
 }
 
-// fetch asks for the records that a list of packets will use, then for their
-// live lines, so that thousands of SAs do not cost a wait each.
+// fetch asks for the records that a list of packets will use, so that thousands
+// of SAs do not cost a wait each. A few SAs stay in the cache by themselves.
 func (w *worker) fetch(v *pipeline.Vec, idx []uint16) {
-	d := w.f.sad
+	if w.f.few.Load() {
+		return
+	}
 	line := w.line[:len(idx)]
-	base := uintptr(d.rec.Base())
 	for k, i := range idx {
 		line[k] = v.Arg[i&255] * 2
 	}
-	burst.PrefetchLines(base, line)
+	burst.PrefetchLines(uintptr(w.f.sad.rec.Base()), line)
+}
+
+// fetchLive asks for live lines and the beginnings of windows.
+func (w *worker) fetchLive(v *pipeline.Vec, idx []uint16) {
+	if w.f.few.Load() {
+		return
+	}
+	d := w.f.sad
+	line := w.line[:len(idx)]
 	for k, i := range idx {
 		line[k] = d.at(v.Arg[i&255]).live
 	}
 	burst.PrefetchLines(uintptr(d.live.lines()), line)
+	for k := range line {
+		line[k] *= windowWords * 8 / 64
+	}
+	burst.PrefetchLines(uintptr(d.live.windows()), line)
 }
+
+// fewSAs have their lines in the first-level cache anyhow.
+const fewSAs = 64
 
 // Burst implements pipeline.Sink.
 func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
-	f := s.F
-	w := f.workers[c.Worker]
-	d := f.sad
+	w := s.F.workers[c.Worker]
 	w.fetch(v, idx)
+	d := s.F.sad
+	recs, lives, paths, adjs := d.rec.Base(), d.live.lines(), w.paths.Base(), c.Env.Adj.Base
+	local := v.From[idx[0]&255].Local() // what is made here comes in bursts of its own
+	l := w.lanes[0]
 	for _, i := range idx {
 		i &= 255
-		h := v.Arg[i]
-		r := d.at(h)
-		p := v.IP(i)
-		adj := w.way(c, h, r)
-		n, m := uint32(p.Len()), innerMTU(uint32(c.MTU(adj)), uint32(r.hdrLen))
-		if n > m {
-			w.tooBig(c, v, i, h, r, adj, m)
+		h := uintptr(v.Arg[i])
+		r := (*record)(unsafe.Add(recs, h*recordSize))
+		path := unsafe.Add(paths, h*16)
+		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(mem.Load32(path, 0))*adjSize))
+		live := (*liveLine)(unsafe.Add(lives, uintptr(r.live)*64))
+		word, desc := a.Word(), uint64(v.Desc[i])
+		ip := mem.At(v.Addr[i] + pipeline.EthLen)
+		n := uint64(bits.ReverseBytes16(mem.Load16(ip, 2)))
+		if v.V6 {
+			n = uint64(bits.ReverseBytes16(mem.Load16(ip, 4))) + 40
+		}
+		off, hl := desc>>32&0xffff+pipeline.EthLen, uint64(r.hdrLen)
+		text := (n + espTrailer + 3) &^ 3
+		total := hl + espPrefix + text + espICV
+		seq := live.Seq + 1
+		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) ||
+			off < hl+espPrefix+pipeline.EthLen || off+n+espTail > sal.BufSize ||
+			seq > live.Limit || atomic.LoadUint32(&r.flags)&(recStale|recLost) != 0 || w.shared {
+			w.one(c, v, i, uint32(h), r)
 			continue
 		}
-		if !v.From[i].Local() {
-			decTTL(v, i)
+		live.Seq = seq
+		live.Packets++
+		live.Bytes += n
+		live.UsedAt = c.Now
+		if !local {
+			if v.V6 {
+				pipeline.DecTTL6(uintptr(ip))
+			} else {
+				pipeline.DecTTL4(uintptr(ip))
+			}
 		}
-		w.seal(c, p, v.In[i], v.V6, h, r)
+		frame := unsafe.Add(r.encap(ip, uint32(n), v.V6, seq), -pipeline.EthLen)
+		mem.Store64(frame, 0, a.L2a())
+		mem.Store64(frame, 6, a.L2b())
+
+		if e := w.lanes[r.engine]; e != l {
+			l = e
+		}
+		// The job's fields, eight bytes at a time.
+		j := unsafe.Pointer(l.job())
+		mem.Store64(j, 0, uint64(r.sa)|uint64(sal.Seal)<<32)
+		mem.Store64(j, 8, desc&0xffffffff|(off-hl-espPrefix)<<32|total<<48)
+		mem.Store64(j, 16, off-espPrefix|text<<16|seq>>32<<32)
+		mem.Store64(j, 24, uint64(word)>>32&0xffff|uint64(v.In[i])<<16|uint64(h)<<32|(text-espTrailer-n)<<56|uint64(ready))
+		if l.n == sal.Burst {
+			l.run(c)
+		}
 	}
 	w.run(c)
+}
+
+const (
+	recordSize = unsafe.Sizeof(record{})
+	adjSize    = unsafe.Sizeof(pipeline.Adj{})
+)
+
+// one does one packet of a burst with care: it finds the way again and says what
+// is wrong with the packet, if anything is.
+func (w *worker) one(c *pipeline.Ctx, v *pipeline.Vec, i uint16, h uint32, r *record) {
+	p := v.IP(i)
+	adj := w.way(c, h, r)
+	if m := innerMTU(uint32(c.MTU(adj)), uint32(r.hdrLen)); uint32(p.Len()) > m {
+		w.tooBig(c, v, i, h, r, adj, m)
+		return
+	}
+	if !v.From[i].Local() {
+		decTTL(v, i)
+	}
+	w.seal(c, p, v.In[i], v.V6, h, r)
 }
 
 func decTTL(v *pipeline.Vec, i uint16) {
@@ -114,13 +201,14 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 		w.drop(c, p, in, r, drop.ESPSeqOverflow)
 		return
 	}
-	_, total, text := r.encap(mem.At(c.Pool.Addr(p)), n, v6, seq)
+	w.count(live, int64(n), c.Now)
+	r.encap(mem.At(c.Pool.Addr(p)), n, v6, seq)
 
 	l := w.lanes[r.engine]
-	esp := p.Off() - espPrefix
-	l.jobs[l.n&(sal.Burst-1)] = sal.Job{SA: r.sa, Op: sal.Seal, Desc: sal.MakeDesc(p.Buf(), esp-uint16(r.hdrLen), uint16(total)),
-		Off: esp, Len: uint16(text), SeqHi: uint32(seq >> 32), Cookie: cookie(h, in, n)}
-	if l.n++; l.n == sal.Burst {
+	text, head := textLen(n), uint16(r.hdrLen)+espPrefix
+	*l.job() = sal.Job{SA: r.sa, Op: sal.Seal, Desc: sal.MakeDesc(p.Buf(), p.Off()-head, head+uint16(text)+espICV),
+		Off: p.Off() - espPrefix, Len: uint16(text), SeqHi: uint32(seq >> 32), Cookie: uint64(makeCookie(h, 0, in, text-espTrailer-n))}
+	if l.n == sal.Burst {
 		l.run(c)
 	}
 }
@@ -153,6 +241,13 @@ func (w *worker) run(c *pipeline.Ctx) {
 			l.run(c)
 		}
 	}
+}
+
+// job is the next job to fill in.
+func (l *lane) job() *sal.Job {
+	j := &l.jobs[l.n&(sal.Burst-1)]
+	l.n++
+	return j
 }
 
 func (l *lane) run(c *pipeline.Ctx) {
@@ -233,54 +328,84 @@ func (w *worker) drop(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, r *recor
 	c.Drop(p, in, why)
 }
 
-// count counts a packet of n bytes that an SA carried.
-func (w *worker) count(live *liveLine, n uint64, now int64) {
+// count counts a packet of n bytes that an SA carries, or with -n, one that it
+// has not carried after all.
+func (w *worker) count(live *liveLine, n int64, now int64) {
+	one := n>>63 | 1
 	if w.shared {
-		atomic.AddUint64(&live.Packets, 1)
-		atomic.AddUint64(&live.Bytes, n)
+		atomic.AddUint64(&live.Packets, uint64(one))
+		atomic.AddUint64(&live.Bytes, uint64(n))
 		atomic.StoreInt64(&live.UsedAt, now)
 		return
 	}
-	live.Packets++
-	live.Bytes += n
+	live.Packets += uint64(one)
+	live.Bytes += uint64(n)
 	live.UsedAt = now
 }
 
-// sealed sends ESP packets that are ready. Those of an engine that took its time
-// ask for the way again.
-func (l *lane) sealed(c *pipeline.Ctx, j *sal.Job, h uint32, r *record, in pipeline.IfIndex, n uint64) {
-	w := l.w
-	w.count(w.f.sad.live.line(r.live), n, c.Now)
-	adj := w.paths.At(h).Adj
-	if !l.sync {
-		adj = w.way(c, h, r)
-	}
-	c.Forward(j.Desc, in, pipeline.FromLocal, adj)
-}
-
-// Done implements cryptoq.Resumer.
+// Done implements cryptoq.Resumer. Frames that are ready go out as they are, if
+// the engine did them at once; after some time the way is asked for again. What
+// was opened goes round.
 func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
 	d := l.w.f.sad
-	for k := range jobs {
-		j := &jobs[k]
-		h, in, n := uncookie(j.Cookie)
-		r := d.at(h)
-		switch {
-		case j.Status != sal.StatusOK:
-			l.w.drop(c, j.Desc, in, r, failed[j.Status&15])
-		case j.Op == sal.Seal:
-			l.sealed(c, j, h, r, in, n)
-		default:
-			l.w.opened(c, j, h, r, in)
+	all := len(jobs)
+	for len(jobs) > 0 {
+		if l.sync {
+			jobs = jobs[l.send(c, jobs):]
+		}
+		if jobs = jobs[l.opened(c, jobs):]; len(jobs) == 0 {
+			break
+		}
+		j := &jobs[0]
+		jobs = jobs[1:]
+		x := cookie(j.Cookie)
+		r := d.at(x.handle())
+		if j.Status != sal.StatusOK {
+			l.failed(c, j, r)
+		} else {
+			c.Forward(j.Desc, x.in(), pipeline.FromLocal, l.w.way(c, x.handle(), r))
 		}
 	}
 	if !l.sync {
-		l.back.Add(uint64(len(jobs)))
+		l.back.Add(uint64(all))
 	}
 }
 
-// failed is what packets die of that an engine could not do.
-var failed = func() (why [16]drop.Reason) {
+// send sends the frames at the beginning of a list that are ready, and says how
+// many they are: all of them, as a rule.
+func (l *lane) send(c *pipeline.Ctx, jobs []sal.Job) int {
+	tx := &c.Tx
+	if cookie(jobs[0].Cookie)&ready == 0 {
+		return 0
+	}
+	if tx.N+len(jobs) > len(tx.Desc) {
+		c.FlushTx()
+	}
+	desc, way := tx.Desc[tx.N:], tx.Way[tx.N:]
+	desc, way = desc[:len(jobs)], way[:len(jobs)]
+	for k := range jobs {
+		j := &jobs[k]
+		if cookie(j.Cookie)&ready == 0 || j.Status != sal.StatusOK {
+			tx.N += k
+			return k
+		}
+		desc[k] = j.Desc + (pipeline.EthLen<<48 - pipeline.EthLen<<32)
+		way[k] = cookie(j.Cookie).way()
+	}
+	tx.N += len(jobs)
+	return len(jobs)
+}
+
+// failed ends a packet that an engine could not do.
+func (l *lane) failed(c *pipeline.Ctx, j *sal.Job, r *record) {
+	if j.Op == sal.Seal {
+		l.w.count(l.w.f.sad.live.line(r.live), -int64(inner(j)), c.Now)
+	}
+	l.w.drop(c, j.Desc, cookie(j.Cookie).in(), r, reasons[j.Status&15])
+}
+
+// reasons is what packets die of that an engine could not do.
+var reasons = func() (why [16]drop.Reason) {
 	for s := range why {
 		why[s] = drop.SALDevice
 	}
@@ -295,8 +420,13 @@ var failed = func() (why [16]drop.Reason) {
 // lost, which a receiver's window forgives; using them again it would not.
 func (l *lane) Full(c *pipeline.Ctx, jobs []sal.Job) {
 	for k := range jobs {
-		h, in, _ := uncookie(jobs[k].Cookie)
-		l.w.drop(c, jobs[k].Desc, in, l.w.f.sad.at(h), drop.SALQueueFull)
+		j := &jobs[k]
+		x := cookie(j.Cookie)
+		r := l.w.f.sad.at(x.handle())
+		if j.Op == sal.Seal {
+			l.w.count(l.w.f.sad.live.line(r.live), -int64(inner(j)), c.Now)
+		}
+		l.w.drop(c, j.Desc, x.in(), r, drop.SALQueueFull)
 	}
 	l.back.Add(uint64(len(jobs)))
 }
