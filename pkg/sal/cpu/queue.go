@@ -28,6 +28,7 @@ type queue struct {
 	nonce [saltLen + ivLen]byte
 	aad   [12]byte
 	recs  [ahead]uintptr
+	last  sal.SA // prefetched last
 
 	done     []sal.Job // ring of completed jobs
 	doneMask uint64
@@ -75,6 +76,7 @@ func (q *queue) work(jobs []sal.Job) {
 		}
 		return
 	}
+	q.last = 0
 	q.prefetch(jobs)
 	for len(jobs) > 0 {
 		n := min(ahead, len(jobs))
@@ -86,18 +88,23 @@ func (q *queue) work(jobs []sal.Job) {
 	}
 }
 
-// prefetch asks for the records of the next jobs.
+// prefetch asks for the records of the next jobs. One that follows another of the
+// same SA needs nothing.
 func (q *queue) prefetch(jobs []sal.Job) {
 	n := 0
 	for i := range jobs[:min(ahead, len(jobs))] {
 		h := jobs[i].SA
-		if h/chunkSAs >= maxChunks {
+		if h == q.last || h/chunkSAs >= maxChunks {
 			continue
 		}
+		q.last = h
 		if c := q.s.chunks[h/chunkSAs].Load(); c != nil {
 			q.recs[n] = uintptr(unsafe.Pointer(&c.recs[h%chunkSAs]))
 			n++
 		}
+	}
+	if n == 0 {
+		return
 	}
 	for _, off := range hot {
 		burst.PrefetchPtrs(q.recs[:n], off)
