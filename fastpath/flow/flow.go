@@ -69,9 +69,8 @@ const (
 )
 
 const (
-	shift4, shift6 = 6, 7
-	slotsOf        = 8
-	perBucket      = 4 // mean load when all entries are in use
+	slotsOf   = 8
+	perBucket = 4 // mean load when all entries are in use
 )
 
 type bucket struct {
@@ -82,7 +81,8 @@ type bucket struct {
 	_     [2]uint32
 }
 
-// Table is one worker's flows of one family.
+// Table is one worker's flows of one family. An entry is named by the number of
+// its first line; so IPv6 flows have even ones.
 type Table struct {
 	// Buckets and Entries are the addresses of bucket 0 and entry 0, Mask the
 	// bits of the hash that choose the first bucket: for the packet loop.
@@ -91,14 +91,14 @@ type Table struct {
 	Mask    uint32
 
 	v6    bool
-	shift uint
+	lines uint32 // of an entry
 	moff  uintptr
 	b     mem.Table[bucket]
 	e4    mem.Table[Entry4]
 	e6    mem.Table[Entry6]
 	free  mem.Table[uint32]
 	nfree int
-	next  uint32
+	next  uint32 // first line never used
 	limit uint32
 	used  int
 	rnd   uint64
@@ -111,7 +111,11 @@ func New(v6 bool, n int) (*Table, error) {
 		return nil, fmt.Errorf("flow table of %d entries: want 64 to %d", n, 1<<26)
 	}
 	nb := 1 << bits.Len(uint((n-1)/perBucket))
-	t := &Table{v6: v6, next: 1, limit: uint32(n + 1), Mask: uint32(nb - 1), rnd: burst.NewSeed()[0] | 1}
+	t := &Table{v6: v6, lines: 1, Mask: uint32(nb - 1), rnd: burst.NewSeed()[0] | 1}
+	if v6 {
+		t.lines = 2
+	}
+	t.next, t.limit = t.lines, t.lines*uint32(n+1) // entry 0 is the miss
 	var err error
 	if t.b, err = mem.NewTable[bucket](nb, mem.Options{}); err != nil {
 		return nil, err
@@ -120,13 +124,13 @@ func New(v6 bool, n int) (*Table, error) {
 		return nil, err
 	}
 	if v6 {
-		t.shift, t.moff = shift6, unsafe.Offsetof(Entry6{}.Meta)
+		t.moff = unsafe.Offsetof(Entry6{}.Meta)
 		if t.e6, err = mem.NewTable[Entry6](n+1, mem.Options{}); err != nil {
 			return nil, err
 		}
 		t.Entries = uintptr(t.e6.Base())
 	} else {
-		t.shift, t.moff = shift4, unsafe.Offsetof(Entry4{}.Meta)
+		t.moff = unsafe.Offsetof(Entry4{}.Meta)
 		if t.e4, err = mem.NewTable[Entry4](n+1, mem.Options{}); err != nil {
 			return nil, err
 		}
@@ -147,20 +151,20 @@ func (t *Table) Close() error {
 }
 
 // Size is how many flows fit, Used how many there are.
-func (t *Table) Size() int { return int(t.limit) - 1 }
+func (t *Table) Size() int { return int(t.limit/t.lines) - 1 }
 
 // Used is the number of flows, stale ones included.
 func (t *Table) Used() int { return t.used }
 
 // E4 is entry i of an IPv4 table.
-func (t *Table) E4(i uint32) *Entry4 { return (*Entry4)(mem.At(t.Entries + uintptr(i)<<shift4)) }
+func (t *Table) E4(i uint32) *Entry4 { return (*Entry4)(mem.At(t.Entries + uintptr(i)<<6)) }
 
 // E6 is entry i of an IPv6 table.
-func (t *Table) E6(i uint32) *Entry6 { return (*Entry6)(mem.At(t.Entries + uintptr(i)<<shift6)) }
+func (t *Table) E6(i uint32) *Entry6 { return (*Entry6)(mem.At(t.Entries + uintptr(i)<<6)) }
 
 // Meta is entry i's.
 func (t *Table) Meta(i uint32) *Meta {
-	return (*Meta)(mem.At(t.Entries + uintptr(i)<<t.shift + t.moff))
+	return (*Meta)(mem.At(t.Entries + uintptr(i)<<6 + t.moff))
 }
 
 func (t *Table) bucket(i uint32) *bucket {
@@ -278,7 +282,7 @@ func (t *Table) put(b *bucket, s uint, tag uint16, flags uint8) uint32 {
 		x = *t.free.At(uint32(t.nfree))
 	} else {
 		x = t.next
-		t.next++
+		t.next += t.lines
 	}
 	*t.Meta(x) = Meta{Flags: flags}
 	b.tag[s], b.idx[s] = tag, x

@@ -31,21 +31,24 @@ func (w *Worker) lookup4(v *pipeline.Vec, t *flow.Table) {
 	burst.PrefetchLines(t.Entries, entry)
 }
 
+// nearFlows is up to how many flows the second lines of their entries are in the
+// caches anyhow.
+const nearFlows = 4096
+
 // lookup6 is lookup4; entries are two lines each.
 func (w *Worker) lookup6(v *pipeline.Vec, t *flow.Table) {
 	n := v.N
-	hash, bucket, entry, line := v.Hash[:n], v.Bucket[:n], v.Entry[:n], v.Out[:n]
+	hash, bucket, entry := v.Hash[:n], v.Bucket[:n], v.Entry[:n]
 	mask := t.Mask
 	for i := range hash {
 		bucket[i] = uint32(hash[i]) & mask
 	}
 	burst.PrefetchLines(t.Buckets, bucket)
 	burst.BucketMatch(t.Buckets, bucket, hash, entry)
-	for i := range entry {
-		line[i] = entry[i] * 2
+	burst.PrefetchLines(t.Entries, entry)
+	if t.Used() > nearFlows {
+		burst.PrefetchLines(t.Entries+64, entry)
 	}
-	burst.PrefetchLines(t.Entries, line)
-	burst.PrefetchLines(t.Entries+64, line)
 }
 
 // Entries are read and written a word at a time (flow.Gens4 and the like).
@@ -143,7 +146,7 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 	used := uint64(tick)<<16 | 1<<32
 	w.nslow = 0
 	for i := range addr {
-		e := unsafe.Add(entries, uintptr(entry[i])<<7)
+		e := unsafe.Add(entries, uintptr(entry[i])<<6)
 		adj := mem.Load64(e, flow.Adj6)
 		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(uint32(adj))<<adjShift))
 		l := length[i]
@@ -206,9 +209,16 @@ func (w *Worker) allSlow(v *pipeline.Vec) {
 //
 //go:noinline
 func (w *Worker) count(m *flow.Meta, l uint16) {
-	for _, h := range m.Count {
-		if h != 0 {
-			w.ctx.Count(h, l-pipeline.EthLen)
-		}
+	if h := m.Count[0]; h != 0 {
+		w.countOne(h, l)
 	}
+	if h := m.Count[1]; h != 0 {
+		w.countOne(h, l)
+	}
+}
+
+func (w *Worker) countOne(h uint32, l uint16) {
+	x := (*pipeline.Counter)(unsafe.Add(w.counters, uintptr(h)*unsafe.Sizeof(pipeline.Counter{})))
+	pipeline.Add(&x.Packets, 1)
+	pipeline.Add(&x.Bytes, uint64(l-pipeline.EthLen))
 }
