@@ -15,6 +15,7 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -76,8 +77,9 @@ type Worker struct {
 	events []unix.EpollEvent
 	asleep atomic.Bool
 
-	stats *counts
-	quiet int64 // since when there is nothing to do, 0: there is
+	stats    *counts
+	counters unsafe.Pointer // of the context, by handle
+	quiet    int64          // since when there is nothing to do, 0: there is
 }
 
 type kindList struct {
@@ -104,7 +106,8 @@ func New(env *pipeline.Env, cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{id: cfg.ID, ctx: ctx, env: env, order: cfg.Order, notify: cfg.Notify, seed: burst.NewSeed(), epoll: -1, wake: -1}
+	w := &Worker{id: cfg.ID, ctx: ctx, env: env, order: cfg.Order, notify: cfg.Notify, seed: burst.NewSeed(), epoll: -1, wake: -1,
+		counters: ctx.Counts().Base()}
 	if w.vec, err = mem.NewTable[pipeline.Vec](3, mem.Options{}); err != nil {
 		return nil, fmt.Errorf("worker %d: %w", cfg.ID, err)
 	}
