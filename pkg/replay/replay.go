@@ -222,6 +222,18 @@ func (w Window) Accept(seq uint64) Verdict {
 	return OK
 }
 
+// Advance is Accept for the number right behind the right edge, as nearly all
+// are; for any other it does nothing and returns false. area is MaxWords long and
+// has been prepared by Init. (It is small enough to be part of its caller.)
+func Advance(area *[MaxWords]uint64, seq uint64) bool {
+	if area[wTop]+1 != seq {
+		return false
+	}
+	area[wTop] = seq
+	area[word(area[wConf], seq)] |= 1 << (seq & 63)
+	return true
+}
+
 // forget clears the bits of the d numbers after top. (With d of 1 the only bit
 // is the one that Accept sets.)
 func (w Window) forget(top, d uint64) {

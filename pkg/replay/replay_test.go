@@ -308,3 +308,44 @@ func BenchmarkCheckAccept(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/256, "ns/packet")
 }
+
+// TestAdvance: Advance is Accept where it says yes, and nothing where it does not.
+func TestAdvance(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 1))
+	for _, size := range []int{32, 64, 100, 1024, 8192} {
+		for _, esn := range []bool{false, true} {
+			var a, b [MaxWords]uint64
+			wa, _ := Init(a[:], size, esn)
+			wb, _ := Init(b[:], size, esn)
+			yes := 0
+			for range 20000 {
+				seq := wa.Top() + 1
+				switch r.IntN(6) {
+				case 0:
+					seq += uint64(r.IntN(3 * size))
+				case 1:
+					seq -= min(seq-1, uint64(r.IntN(size)))
+				}
+				before := b
+				if Advance(&b, seq) {
+					if seq != wa.Top()+1 || wa.Accept(seq) != OK {
+						t.Fatalf("Advance(%d) behind %d", seq, wa.Top())
+					}
+					yes++
+				} else {
+					if b != before || seq == wa.Top()+1 {
+						t.Fatalf("Advance(%d) behind %d said no", seq, wa.Top())
+					}
+					wa.Accept(seq)
+					wb.Accept(seq)
+				}
+				if a != b {
+					t.Fatalf("windows differ behind %d", seq)
+				}
+			}
+			if yes < 1000 {
+				t.Errorf("only %d advances", yes)
+			}
+		}
+	}
+}

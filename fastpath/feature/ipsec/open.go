@@ -130,7 +130,7 @@ func (w *worker) accept(r *record, seq uint64) (v replay.Verdict) {
 func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 	w := l.w
 	d := w.f.sad
-	recs, lives, base := d.rec.Base(), d.live.lines(), c.Pool.Base()
+	recs, lives, windows, base := d.rec.Base(), d.live.lines(), d.live.windows(), c.Pool.Base()
 	loop := &c.Loop
 	for k := range jobs {
 		j := &jobs[k]
@@ -141,9 +141,11 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 		r := (*record)(unsafe.Add(recs, uintptr(x.handle())*recordSize))
 		esp := mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Off))
 		seq := uint64(j.SeqHi)<<32 | uint64(bits.ReverseBytes32(mem.Load32(esp, 4)))
-		if v := w.accept(r, seq); v != replay.OK {
-			w.drop(c, j.Desc, x.in(), r, replayed[v])
-			continue
+		if w.shared || !replay.Advance((*[replay.MaxWords]uint64)(unsafe.Add(windows, uintptr(r.live)*windowWords*8)), seq) {
+			if v := w.accept(r, seq); v != replay.OK {
+				w.drop(c, j.Desc, x.in(), r, replayed[v])
+				continue
+			}
 		}
 		outer := mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Desc.Off()))
 		tos := mem.Load8(outer, 1)
