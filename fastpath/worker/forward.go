@@ -17,6 +17,10 @@ const (
 
 func addrOf[T any](p *T) uintptr { return uintptr(unsafe.Pointer(p)) }
 
+// nearFlows is up to how many flows a table's touched lines stay in the second
+// level of the cache by themselves, so that asking for them is a waste.
+const nearFlows = 2048
+
 // lookup4 finds the entry candidates of a burst. Prefetching goes into the
 // second level of the cache: asking the first for 256 lines at once loses.
 func (w *Worker) lookup4(v *pipeline.Vec, t *flow.Table) {
@@ -26,28 +30,20 @@ func (w *Worker) lookup4(v *pipeline.Vec, t *flow.Table) {
 	for i := range hash {
 		bucket[i] = uint32(hash[i]) & mask
 	}
+	if t.Used() <= nearFlows {
+		burst.BucketMatch(t.Buckets, bucket, hash, entry)
+		return
+	}
 	burst.PrefetchLines(t.Buckets, bucket)
 	burst.BucketMatch(t.Buckets, bucket, hash, entry)
 	burst.PrefetchLines(t.Entries, entry)
 }
 
-// nearFlows is up to how many flows the second lines of their entries are in the
-// caches anyhow.
-const nearFlows = 4096
-
 // lookup6 is lookup4; entries are two lines each.
 func (w *Worker) lookup6(v *pipeline.Vec, t *flow.Table) {
-	n := v.N
-	hash, bucket, entry := v.Hash[:n], v.Bucket[:n], v.Entry[:n]
-	mask := t.Mask
-	for i := range hash {
-		bucket[i] = uint32(hash[i]) & mask
-	}
-	burst.PrefetchLines(t.Buckets, bucket)
-	burst.BucketMatch(t.Buckets, bucket, hash, entry)
-	burst.PrefetchLines(t.Entries, entry)
+	w.lookup4(v, t)
 	if t.Used() > nearFlows {
-		burst.PrefetchLines(t.Entries+64, entry)
+		burst.PrefetchLines(t.Entries+64, v.Entry[:v.N])
 	}
 }
 
