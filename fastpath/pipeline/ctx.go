@@ -214,28 +214,6 @@ func (c *Ctx) Send(frame sal.Desc, in, out IfIndex) {
 	c.Tx.group = c.Tx.group || mem.Load8(mem.At(c.Pool.Addr(frame)), 0)&1 != 0
 }
 
-// Reinject runs a packet through the loop as part of a next burst in the same
-// turn, as if it had just arrived: decrypted packets (FromSA), packets that the
-// vRouter made (FromLocal, FromLocalSA; they pass outbound policy and routing,
-// and keep their TTL). It needs 14 bytes of room in front.
-func (c *Ctx) Reinject(d sal.Desc, in IfIndex, o Origin) {
-	if c.Loop.N == len(c.Loop.Desc) {
-		c.Drop(d, in, drop.LoopFull)
-		return
-	}
-	n := c.Loop.N
-	c.Loop.Desc[n], c.Loop.In[n], c.Loop.From[n] = d, in, o
-	c.Loop.N = n + 1
-}
-
-// LoopList is packets that wait for their next burst.
-type LoopList struct {
-	N    int
-	Desc [4 * Burst]sal.Desc
-	In   [4 * Burst]IfIndex
-	From [4 * Burst]Origin
-}
-
 // Reject ends a packet and tells its sender why, within the limits of RFC 1812
 // section 4.3.2 and RFC 4443 section 2.4 (no error about an error, a fragment
 // other than the first, a broadcast, a multicast; a rate per interface). mtu is

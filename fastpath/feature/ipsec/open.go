@@ -162,9 +162,8 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 			c.Drop(j.Desc, x.in(), drop.LoopFull)
 			continue
 		}
-		m := loop.N
-		loop.N = m + 1
-		loop.Desc[m], loop.In[m], loop.From[m] = sal.MakeDesc(j.Desc.Buf(), j.Off+espPrefix, uint16(n)), x.in(), pipeline.FromSA(x.handle())
+		text := unsafe.Add(esp, espPrefix)
+		loop.Add(sal.MakeDesc(j.Desc.Buf(), j.Off+espPrefix, uint16(n)), uintptr(text), x.in(), pipeline.FromSA(x.handle()), mem.Load8(text, 0)>>4 == 6)
 	}
 	return len(jobs)
 }
