@@ -27,8 +27,7 @@ type Open struct{ F *Feature }
 // Burst implements pipeline.Sink.
 func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 	w := s.F.workers[c.Worker]
-	w.fetch(v, idx)
-	w.fetchLive(v, idx)
+	w.fetch(v, idx, true)
 	d := s.F.sad
 	recs, windows := d.rec.Base(), d.live.windows()
 	for _, i := range idx {
@@ -39,7 +38,8 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		var hl, size uint64
 		switch {
 		case !v.V6:
-			hl, size = uint64(mem.Load8(ip, 0)&15)*4, uint64(bits.ReverseBytes16(mem.Load16(ip, 2)))
+			head := mem.Load32(ip, 0)
+			hl, size = uint64(head&15)*4, uint64(bits.ReverseBytes16(uint16(head>>16)))
 		case v.Flags[i]&pipeline.FlagOptions == 0:
 			hl, size = 40, uint64(bits.ReverseBytes16(mem.Load16(ip, 4)))+40
 		default:

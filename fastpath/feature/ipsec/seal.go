@@ -60,26 +60,28 @@ func inner(j *sal.Job) uint64 {
 	return uint64(uint32(j.Len) - espTrailer - cookie(j.Cookie).pad())
 }
 
-// fetch asks for the records that a list of packets will use, so that thousands
-// of SAs do not cost a wait each. A few SAs stay in the cache by themselves.
-func (w *worker) fetch(v *pipeline.Vec, idx []uint16) {
-	if w.f.few.Load() {
-		return
-	}
-	line := w.line[:len(idx)]
-	for k, i := range idx {
-		line[k] = v.Arg[i&255] * 2
-	}
-	burst.PrefetchLines(uintptr(w.f.sad.rec.Base()), line)
-}
-
-// fetchLive asks for live lines and the beginnings of windows.
-func (w *worker) fetchLive(v *pipeline.Vec, idx []uint16) {
+// fetch asks for what a list of packets will use of their SAs, so that thousands
+// of SAs do not cost a wait each: records, and ways to the peers or replay
+// windows; then live lines. A few SAs stay in the cache by themselves.
+func (w *worker) fetch(v *pipeline.Vec, idx []uint16, windows bool) {
 	if w.f.few.Load() {
 		return
 	}
 	d := w.f.sad
 	line := w.line[:len(idx)]
+	for k, i := range idx {
+		line[k] = v.Arg[i&255]
+	}
+	if !windows {
+		burst.PrefetchShifted(uintptr(w.paths.Base()), line, 2)
+	}
+	for k := range line {
+		line[k] *= uint32(recordSize / 64)
+	}
+	burst.PrefetchLines(uintptr(d.rec.Base()), line)
+	if !windows {
+		return
+	}
 	for k, i := range idx {
 		line[k] = d.at(v.Arg[i&255]).live
 	}
@@ -96,7 +98,7 @@ const fewSAs = 64
 // Burst implements pipeline.Sink.
 func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 	w := s.F.workers[c.Worker]
-	w.fetch(v, idx)
+	w.fetch(v, idx, false)
 	d := s.F.sad
 	recs, lives, paths, adjs := d.rec.Base(), d.live.lines(), w.paths.Base(), c.Env.Adj.Base
 	local := v.From[idx[0]&255].Local() // what is made here comes in bursts of its own
