@@ -9,9 +9,11 @@ package codec
 
 import (
 	"bytes"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"vrouter/mgmt/yang"
@@ -141,7 +143,22 @@ func (l *Lexer) name() (prefix, local []byte, ok bool) {
 	}
 	local = b[from:i]
 	l.pos = i
-	return prefix, local, len(local) > 0 && (local[0] > '9' || local[0] == '_') && local[0] != '-'
+	ok = len(local) > 0 && (local[0] > '9' || local[0] == '_') && local[0] != '-'
+	return prefix, local, ok && isName(prefix) && isName(local)
+}
+
+// isName tells whether bytes that nameEnd let pass are a name. Names beyond
+// ASCII are rare (no YANG name is one, anydata may have them): the standard
+// library judges them.
+func isName(b []byte) bool {
+	for _, c := range b {
+		if c >= 0x80 {
+			t, err := xml.NewDecoder(strings.NewReader("<" + string(b) + "/>")).RawToken()
+			e, ok := t.(xml.StartElement)
+			return err == nil && ok && e.Name.Local == string(b)
+		}
+	}
+	return true
 }
 
 func (l *Lexer) skipSpace() {

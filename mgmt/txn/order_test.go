@@ -79,21 +79,15 @@ func TestSlowDataPlane(t *testing.T) {
 	b.plane.wait = make(chan struct{})
 	done := make(chan error)
 	go func() { done <- b.Edit(ctx, ann, running, txn.EditOptions{}, count(1)) }()
-	for len(b.plane.wait) == 0 { // until Prepare is waiting for its turn to answer
-		select {
-		case b.plane.wait <- struct{}{}:
-			t.Fatal("not yet")
-		default:
-		}
+	for { // until Edit has its turn: nobody else can write then
 		short, stop := context.WithTimeout(ctx, time.Millisecond)
 		err := b.Lock(short, bob, startup)
 		stop()
-		if err == nil { // Edit has not begun
-			b.must(b.Unlock(ctx, bob, startup))
-			continue
+		if err != nil {
+			b.fails(err, "operation-failed")
+			break
 		}
-		b.fails(err, "operation-failed")
-		break
+		b.must(b.Unlock(ctx, bob, startup))
 	}
 	if b.is(running) != 0 || b.is(candidate) != 0 || b.Info().Seq != 0 || len(b.History()) != 1 {
 		t.Fatal("too early")
