@@ -79,15 +79,18 @@ func TestSlowDataPlane(t *testing.T) {
 	b.plane.wait = make(chan struct{})
 	done := make(chan error)
 	go func() { done <- b.Edit(ctx, ann, running, txn.EditOptions{}, count(1)) }()
-	for { // until Edit has its turn: nobody else can write then
+	// Until Edit has its turn: nobody else gets one then, to lock or to unlock.
+	for err := error(nil); err == nil; {
 		short, stop := context.WithTimeout(ctx, time.Millisecond)
-		err := b.Lock(short, bob, startup)
+		if err = b.Lock(short, bob, startup); err == nil {
+			stop()
+			short, stop = context.WithTimeout(ctx, time.Millisecond)
+			err = b.Unlock(short, bob, startup)
+		}
 		stop()
 		if err != nil {
 			b.fails(err, "operation-failed")
-			break
 		}
-		b.must(b.Unlock(ctx, bob, startup))
 	}
 	if b.is(running) != 0 || b.is(candidate) != 0 || b.Info().Seq != 0 || len(b.History()) != 1 {
 		t.Fatal("too early")
