@@ -76,9 +76,14 @@ func (Secret) GoString() string { return "(secret)" }
 // LogValue hides the secret.
 func (Secret) LogValue() slog.Value { return slog.StringValue("(secret)") }
 
-// SA is one SAD entry. Name is its key. A Set with the same name and the same
-// cryptographic identity (SPI, direction, algorithm, key) keeps the live
-// sequence number, replay window and counters; any other replaces the SA.
+// SA is one SAD entry. Name is its key. A Set with the same cryptographic
+// identity keeps the live sequence number, replay window and counters, under
+// whatever name; any other replaces the SA. Outbound, that identity is algorithm
+// and key (with the salt), since they give the nonces: no two outbound SAs may
+// have the same at a time. Inbound it is the SPI as well.
+//
+// The outer DF flag is the inner packet's, and set around IPv6; DSCP is copied
+// outwards and not inwards (RFC 4301 section 8.1, 5.1.2).
 type SA struct {
 	Name      string
 	ReqID     uint64

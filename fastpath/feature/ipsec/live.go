@@ -192,12 +192,17 @@ func (l *liveFile) room(off, n int) error {
 
 // sync writes to the disk which keys are in use.
 func (l *liveFile) sync() error {
-	if l.file == nil {
+	if l.file == nil || len(l.unwritten) == 0 {
+		clear(l.unwritten)
 		return nil
 	}
 	page := os.Getpagesize()
 	from := (liveHeader + int(l.n)*64) &^ (page - 1)
-	return os.NewSyscallError("msync", unix.Msync(l.mem[from:liveHeader+int(l.n)*128], unix.MS_SYNC))
+	if err := unix.Msync(l.mem[from:liveHeader+int(l.n)*128], unix.MS_SYNC); err != nil {
+		return os.NewSyscallError("msync", err)
+	}
+	clear(l.unwritten)
+	return nil
 }
 
 // lines is the address of slot 0's line.

@@ -42,22 +42,17 @@ func (p *prepared) Publish() {
 // use, before any packet can be.
 func (p *prepared) begin() {
 	l := p.f.sad.live
-	fresh := false
 	for _, s := range p.setSA {
 		if s.fresh {
 			l.begin(s.slot, s.tag, &s.SA, limitOf(&s.SA))
 			*p.f.sad.errs.At(s.slot) = saErrors{}
-			fresh = true
 		}
 		s.added = l.ident(s.slot).AddedAt
-	}
-	if !fresh {
-		return
 	}
 	if err := l.sync(); err != nil {
 		p.f.env.Log.Error("new SAs will carry nothing: that their keys are in use cannot be written down", "err", err)
 		for _, s := range p.setSA {
-			if s.fresh {
+			if l.unwritten[s.slot] {
 				s.stale = "that its key is in use could not be written down: " + err.Error()
 			}
 		}

@@ -24,6 +24,8 @@ type slots struct {
 	free  []uint32 // given back, as new
 	next  uint32   // slots from here on were never looked at
 	tombs []tomb   // the oldest first; some have been taken since
+	// unwritten are slots begun whose tag may not be on the disk yet.
+	unwritten map[uint32]bool
 }
 
 type tomb struct {
@@ -32,7 +34,7 @@ type tomb struct {
 }
 
 func (s *slots) init(l *liveFile, n uint32) {
-	*s = slots{l: l, byTag: map[[32]byte]uint32{}, stale: make([]bool, n), busy: make([]uint16, n), next: 1}
+	*s = slots{l: l, byTag: map[[32]byte]uint32{}, stale: make([]bool, n), busy: make([]uint16, n), next: 1, unwritten: map[uint32]bool{}}
 }
 
 // scan indexes what an earlier process left. All of it is a tombstone until
@@ -158,6 +160,7 @@ func (s *slots) begin(i uint32, tag [32]byte, sa *SA, limit uint64) {
 	id.Tag, id.AddedAt, id.EndedAt = tag, time.Now().UnixNano(), 0
 	atomic.StoreUint32(&id.Use, slotInUse)
 	s.byTag[tag] = i
+	s.unwritten[i] = true
 }
 
 // resume lets a known slot be used again, with all its state.
