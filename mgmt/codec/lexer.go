@@ -414,6 +414,11 @@ func (l *Lexer) text() error {
 			if i < 0 {
 				return l.bad("CDATA")
 			}
+			for _, c := range b[9:i] {
+				if c < 0x20 && c != '\n' && c != '\t' && c != '\r' {
+					return l.bad("control character")
+				}
+			}
 			out = append(out, bytes.ReplaceAll(b[9:i], []byte("\r\n"), []byte("\n"))...)
 			l.pos += i + 3
 			continue
