@@ -96,7 +96,7 @@ func TCP(t testing.TB, from, to *NS, addr string, seconds int) (gbit float64) {
 	out := from.Run("iperf3", "-c", addr, "-p", port, "-t", fmt.Sprint(seconds), "--connect-timeout", "5000", "-J")
 	got, retransmits := iperf(t, out)
 	t.Logf("TCP to %s: %.2f Gbit/s, %d retransmits", addr, got*8/1e9/float64(seconds), retransmits)
-	if got < 5e6*float64(seconds) {
+	if got < 100e3 { // how fast is not judged: whether TCP gets along is
 		t.Errorf("TCP to %s: only %.0f bytes came through in %d s", addr, got, seconds)
 	}
 	for _, n := range []*NS{from, to} {
