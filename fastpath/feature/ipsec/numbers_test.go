@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"vrouter/fastpath"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/pkg/sal"
 )
@@ -72,10 +73,10 @@ func TestReplayWindow(t *testing.T) {
 // TestReplayRandom compares the whole path with a list of what was seen, packets
 // in bursts and with copies in the same burst.
 func TestReplayRandom(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		size := []uint32{64, 128, 1000, 64, 8192, 300}[seed]
-		s := newSite(t, nil)
+		size := []uint32{64, 128, 1000, 64, 8192, 300}[seed%6]
+		s := newSite(t, func(o *fastpath.Options) { o.Workers = 1 + int(seed/6) })
 		_, in := s.tunnel(false, func(a *ipsec.SA) { a.ReplayWindow, a.ESN = size, seed%2 == 1 })
 		seen, top := map[uint64]bool{}, uint64(1<<32-3000)
 		if seed%2 == 1 {
@@ -114,11 +115,12 @@ func TestReplayRandom(t *testing.T) {
 // never in the clear.
 func TestNumbersRunOut(t *testing.T) {
 	for _, c := range []struct {
-		esn  bool
-		last uint64
-	}{{false, math.MaxUint32}, {true, math.MaxUint64 - 1}} {
+		esn     bool
+		last    uint64
+		workers int
+	}{{false, math.MaxUint32, 1}, {true, math.MaxUint64 - 1, 1}, {false, math.MaxUint32, 2}, {true, math.MaxUint64 - 1, 2}} {
 		families(t, func(t *testing.T, in6, out6 bool) {
-			s := newSite(t, persistent(t))
+			s := newSite(t, func(o *fastpath.Options) { o.StateDir, o.Workers = t.TempDir(), c.workers })
 			out, _ := s.tunnel(in6, func(a *ipsec.SA) {
 				a.ESN = c.esn
 				if out6 {

@@ -16,9 +16,16 @@ func TestTunnel(t *testing.T) {
 	families(t, func(t *testing.T, in6, out6 bool) {
 		for _, esn := range []bool{false, true} {
 			for _, bits := range []int{128, 256} {
-				for _, flows := range []int{1 << 10, -1} {
-					t.Run(fmt.Sprintf("esn=%v/%d/flows=%d", esn, bits, flows), func(t *testing.T) {
-						s := newSite(t, func(o *fastpath.Options) { o.Flows4, o.Flows6 = flows, flows })
+				for _, how := range []string{"cached", "uncached", "two workers"} {
+					t.Run(fmt.Sprintf("esn=%v/%d/%s", esn, bits, how), func(t *testing.T) {
+						s := newSite(t, func(o *fastpath.Options) {
+							switch how {
+							case "uncached":
+								o.Flows4, o.Flows6 = -1, -1
+							case "two workers":
+								o.Workers = 2
+							}
+						})
 						tunnelBothWays(t, s, in6, func(a *ipsec.SA) {
 							a.ESN = esn
 							a.Key = key(int(a.Direction)+77, bits/8+4)
