@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -228,6 +229,7 @@ func isInstanceID(s string) bool {
 			return false
 		}
 		for i < len(s) && s[i] == '[' {
+			open := i
 			for quote := byte(0); i < len(s) && (quote != 0 || s[i] != ']'); i++ {
 				switch {
 				case s[i] == quote:
@@ -236,7 +238,7 @@ func isInstanceID(s string) bool {
 					quote = s[i]
 				}
 			}
-			if i == len(s) {
+			if i == len(s) || !predicate.MatchString(s[open+1:i]) {
 				return false
 			}
 			i++
@@ -244,6 +246,10 @@ func isInstanceID(s string) bool {
 	}
 	return steps > 0
 }
+
+// predicate is what stands in the brackets of an instance-identifier: a place,
+// or a key or the value itself compared with a literal.
+var predicate = regexp.MustCompile(`^\s*(?:[1-9][0-9]*|(?:\.|[A-Za-z_][\w.-]*(?::[A-Za-z_][\w.-]*)?)\s*=\s*(?:'[^']*'|"[^"]*"))\s*$`)
 
 // Legal tells whether a text has only the characters that YANG strings have,
 // which are those of XML (RFC 7950 section 9.4). An XML reader has seen to it
