@@ -281,6 +281,23 @@ func (o *Offsets) parse6(frame []byte) Problem {
 	}
 }
 
+// NextHeaderAt is the offset in ip of the next header field that names o.Proto:
+// that of the last extension header, or the fixed header's. ip is the packet that
+// o was parsed from.
+func (o *Offsets) NextHeaderAt(ip IPv6) int {
+	field, at, next := 6, IPv6Len, ip.NextHeader()
+	for last := int(o.L4 - o.L3); at < last; {
+		field = at
+		size := 8
+		if next != ProtoFragment {
+			size += 8 * int(ip[at+1])
+		}
+		next = ip[at]
+		at += size
+	}
+	return field
+}
+
 // hopByHop walks the options that a router must look at (RFC 8200 section 4.3).
 func (o *Offsets) hopByHop(b []byte) Problem {
 	for len(b) > 0 {

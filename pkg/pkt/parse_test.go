@@ -294,6 +294,32 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// TestNextHeaderAt: where an ICMPv6 parameter problem has to point.
+func TestNextHeaderAt(t *testing.T) {
+	chain := func(first byte, ext ...byte) []byte {
+		b := make([]byte, 40, 40+len(ext)+8)
+		b[0], b[5], b[6] = 0x60, byte(len(ext)+8), first
+		return append(append(b, ext...), make([]byte, 8)...)
+	}
+	for _, x := range []struct {
+		name   string
+		packet []byte
+		want   int
+	}{
+		{"no extension", chain(35), 6},
+		{"destination options", chain(60, 35, 0, 1, 4, 0, 0, 0, 0), 40},
+		{"long hop-by-hop, then fragment", chain(0, 44, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 35, 9, 0, 0, 0, 0, 0, 1), 56},
+	} {
+		o, bad := ParseIP(x.packet)
+		if bad != OK || o.Proto != 35 {
+			t.Fatalf("%s: %v, protocol %d", x.name, bad, o.Proto)
+		}
+		if got := o.NextHeaderAt(x.packet); got != x.want {
+			t.Errorf("%s: %d, want %d", x.name, got, x.want)
+		}
+	}
+}
+
 func TestParseDoesNotAllocate(t *testing.T) {
 	b := frame(TypeIPv6, v6(ProtoHopByHop, []byte{ProtoUDP, 0, 5, 2, 0, 0, 1, 0}, udp(0)))
 	if n := testing.AllocsPerRun(100, func() { Parse(b) }); n != 0 {

@@ -76,6 +76,9 @@ func FuzzESP(f *testing.F) {
 				continue
 			}
 			if how&4 == 0 && n == 0 {
+				if answers(ip, data) {
+					continue // it was for us, and from somebody in the LAN, if we believe it
+				}
 				if len(ip) > len(data) || !bytes.Equal(ip, hop(data[:len(ip)])) {
 					t.Errorf("sent\n%x, came out\n%x", data, ip)
 				}
@@ -101,6 +104,18 @@ func FuzzESP(f *testing.F) {
 			}
 		}
 	})
+}
+
+// answers tells whether an IP packet comes from whom b was sent to and goes to whom
+// it came from.
+func answers(ip, b []byte) bool {
+	if len(b) < 20 || ip[0]>>4 == 6 && len(b) < 40 {
+		return false
+	}
+	if ip[0]>>4 == 4 {
+		return bytes.Equal(ip[12:16], b[16:20]) && bytes.Equal(ip[16:20], b[12:16])
+	}
+	return bytes.Equal(ip[8:24], b[24:40]) && bytes.Equal(ip[24:40], b[8:24])
 }
 
 // seal makes the outer packet around a text, trailer and all.

@@ -117,8 +117,8 @@ func (f *Feature) error6(c *pipeline.Ctx, k int, b []byte) {
 	switch why {
 	case pipeline.RejectTooBig:
 		rest = uint32(e.MTU[k])
-	case pipeline.RejectProtocol: // offset of the next header field that names it
-		rest = 6
+	case pipeline.RejectProtocol: // RFC 4443 section 3.4
+		rest = uint32(o.NextHeaderAt(ip))
 	}
 	m := errors6[why]
 	buf, ok := c.Alloc()
