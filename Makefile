@@ -6,7 +6,7 @@ COUNT ?= 1
 FUZZTIME ?= 20s
 BINS  := vrouterd fastpathd vrouterctl
 
-.PHONY: help build demo test bench lint generate fuzz race clean deps
+.PHONY: help build demo test bench lint generate fuzz race clean deps peers soak
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,13 +17,16 @@ build: ## the commands into bin/
 	@mkdir -p bin
 	$(GO) build -trimpath -o bin/ $(BINS:%=./cmd/%)
 
-deps: ## install the Debian packages that demo and test use, where they are missing
+deps: ## install the Debian packages that the demo uses, where they are missing
 	@.ci/deps
+
+peers: ## the same for the tests: strongSwan, QEMU and a kernel to run in it (30 MB, not installed)
+	@.ci/deps peers
 
 demo: deps build ## two sites, an IPsec tunnel, real packets (needs root for network namespaces)
 	@$(GO) run ./cmd/vrouter-demo -bin bin $(if $(KEEP),-keep)
 
-test: deps build ## all tests; those that need root or a program say so when they are skipped
+test: peers build ## all tests; those that need root or a program say so when they are skipped
 	$(GO) test $$($(GO) list ./... | grep -v /cmd/e2e)
 	$(GO) test ./cmd/e2e # alone: it counts every packet of a paced stream
 
