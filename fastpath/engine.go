@@ -9,6 +9,7 @@ package fastpath
 import (
 	"context"
 
+	"vrouter/fastpath/event"
 	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/fastpath/feature/neigh"
@@ -36,6 +37,13 @@ type Engine interface {
 	Abort(ctx context.Context, t Ticket) error
 	// State reads what was asked for.
 	State(ctx context.Context, q *Query) (*State, error)
+	// Events gives what happened after the event of a number, some hundreds at
+	// most, and waits until something has or ctx is done. EventsResume goes on
+	// behind what was taken last, by whomever: to ask for what comes after a
+	// number is to say that everything up to it was taken. So a management plane
+	// that comes back is given what it missed, and perhaps what it was given last
+	// a second time. Of what nobody takes the oldest gives way, and is counted.
+	Events(ctx context.Context, after uint64) (*Events, error)
 	// Close releases the caller's side; an engine in this process stops.
 	Close() error
 }
@@ -62,6 +70,15 @@ type Change struct {
 type Global struct {
 	BusyPoll bool // workers never sleep
 }
+
+// Event is something that happened in the data plane by itself.
+type Event = event.Event
+
+// Events is events in order.
+type Events = event.Batch
+
+// EventsResume is a number for Engine.Events.
+const EventsResume = event.Resume
 
 // Refusal says which object of a change the engine cannot take, and why.
 type Refusal = pipeline.Refusal
@@ -143,6 +160,7 @@ type Process struct {
 	Buffers   Buffers
 	Flows     Flows
 	Engines   []EngineInfo
+	Events    event.Stats
 }
 
 // Worker is one poll loop.
@@ -152,7 +170,7 @@ type Worker struct {
 }
 
 // Buffers accounts for the packet buffers: Total = Free + Cached + Ports +
-// Waiting (for a neighbour) + InFlight (in crypto engines) once all is still.
+// Waiting (for a neighbour, or the rest of a fragmented packet) + InFlight (in crypto engines) once all is still.
 type Buffers struct{ Total, Free, Cached, Ports, Waiting, InFlight int }
 
 // Flows is the flow cache.

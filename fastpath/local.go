@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vrouter/fastpath/event"
 	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/fastpath/feature/neigh"
@@ -139,7 +140,8 @@ func (o *Options) defaults() {
 func (e *Local) build() (err error) {
 	o := &e.opt
 	grace := mem.NewGrace()
-	env := &pipeline.Env{Registry: o.Registry, Workers: o.Workers, StateDir: o.StateDir, Log: o.Log, Grace: grace, Now: o.Now}
+	env := &pipeline.Env{Registry: o.Registry, Workers: o.Workers, StateDir: o.StateDir, Log: o.Log, Grace: grace, Now: o.Now,
+		Events: event.NewLog(o.Now)}
 	e.env = env
 	env.Gen.Store(1)
 	env.Snap.Store(&pipeline.Snapshot{Ifaces: &pipeline.Ifaces{}})

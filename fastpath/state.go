@@ -67,6 +67,24 @@ func (e *Local) State(_ context.Context, q *Query) (*State, error) {
 	return s, nil
 }
 
+// Events implements Engine.
+func (e *Local) Events(ctx context.Context, after uint64) (*Events, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-e.quit:
+			stop(ErrClosed)
+		case <-ctx.Done():
+		}
+	}()
+	b, err := e.env.Events.Read(ctx, after)
+	if err != nil {
+		return nil, context.Cause(ctx)
+	}
+	return b, nil
+}
+
 // sum adds up what workers and control side counted on an interface.
 func (e *Local) sum(i pipeline.IfIndex) (c pipeline.IfCount, d pipeline.Drops) {
 	add := func(t *pipeline.IfTables) {
@@ -111,7 +129,7 @@ func (e *Local) drops() []Drop {
 }
 
 func (e *Local) process() *Process {
-	p := &Process{PID: os.Getpid(), StartedAt: e.started, Label: e.label, Engines: e.engines()}
+	p := &Process{PID: os.Getpid(), StartedAt: e.started, Label: e.label, Engines: e.engines(), Events: e.env.Events.Stats()}
 	waiting := e.f.neigh.Waiting()
 	for i, w := range e.workers {
 		s := w.Stats()

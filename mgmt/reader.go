@@ -43,4 +43,9 @@ func (noEngine) State(context.Context, *fastpath.Query) (*fastpath.State, error)
 	return nil, supervisor.ErrDown
 }
 
+func (noEngine) Events(ctx context.Context, _ uint64) (*fastpath.Events, error) {
+	<-ctx.Done() // nothing ever happens
+	return nil, ctx.Err()
+}
+
 func (noEngine) Close() error { return nil }

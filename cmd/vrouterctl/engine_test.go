@@ -48,6 +48,11 @@ func (e *engine) Publish(context.Context, fastpath.Ticket) error { return nil }
 func (e *engine) Abort(context.Context, fastpath.Ticket) error   { return nil }
 func (e *engine) Close() error                                   { return nil }
 
+func (e *engine) Events(ctx context.Context, _ uint64) (*fastpath.Events, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
 // State gives of the state what the query names.
 func (e *engine) State(_ context.Context, q *fastpath.Query) (*fastpath.State, error) {
 	e.mu.Lock()

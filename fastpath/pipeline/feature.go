@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"vrouter/fastpath/action"
+	"vrouter/fastpath/event"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
 )
@@ -123,6 +124,8 @@ type Env struct {
 	Now func() int64
 	// Control is the control side's own way to handle packets.
 	Control *Control
+	// Events takes what the control side has to tell; nil: nobody listens.
+	Events *event.Log
 }
 
 // BumpFlows makes every flow walk again, once each.

@@ -238,6 +238,18 @@ func (e *Client) State(ctx context.Context, q *fastpath.Query) (*fastpath.State,
 	return a.State, nil
 }
 
+// Events implements fastpath.Engine.
+func (e *Client) Events(ctx context.Context, after uint64) (*fastpath.Events, error) {
+	a, err := e.call(ctx, &request{Method: mEvents, After: after})
+	if err != nil {
+		return nil, err
+	}
+	if a.Events == nil {
+		return nil, errors.New("an answer without events")
+	}
+	return a.Events, nil
+}
+
 // Done is closed when the connection is lost or closed.
 func (e *Client) Done() <-chan struct{} { return e.gone }
 

@@ -58,10 +58,11 @@ const (
 	mPublish
 	mAbort
 	mState
+	mEvents
 )
 
 var methodNames = [...]string{mHello: "hello", mCancel: "cancel", mCaps: "caps", mInventory: "inventory",
-	mPrepare: "prepare", mPublish: "publish", mAbort: "abort", mState: "state"}
+	mPrepare: "prepare", mPublish: "publish", mAbort: "abort", mState: "state", mEvents: "events"}
 
 func (m method) String() string {
 	if int(m) < len(methodNames) && methodNames[m] != "" {
@@ -78,6 +79,7 @@ type request struct {
 	Change  *change
 	Ticket  fastpath.Ticket
 	Query   *query
+	After   uint64 // of events
 }
 
 // answer is what the server sends for each request but a cancel.
@@ -89,6 +91,7 @@ type answer struct {
 	Inventory *inventory
 	Ticket    fastpath.Ticket
 	State     *fastpath.State
+	Events    *fastpath.Events
 }
 
 // failure is an error on the wire.

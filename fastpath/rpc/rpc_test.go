@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"vrouter/fastpath"
+	"vrouter/fastpath/event"
 	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/fastpath/feature/neigh"
@@ -37,10 +38,11 @@ type echo struct {
 	refuse  error
 	hold    chan struct{} // Prepare waits for it, or for its context
 	entered chan struct{}
+	log     *event.Log
 }
 
 func newEcho() *echo {
-	return &echo{live: map[fastpath.Ticket]bool{}, entered: make(chan struct{}, 8)}
+	return &echo{live: map[fastpath.Ticket]bool{}, entered: make(chan struct{}, 8), log: event.NewLog(func() int64 { return 1e18 })}
 }
 
 func (e *echo) Caps(context.Context) (*fastpath.Caps, error) {
@@ -88,6 +90,10 @@ func (e *echo) State(_ context.Context, q *fastpath.Query) (*fastpath.State, err
 	defer e.mu.Unlock()
 	e.query = q
 	return e.state, nil
+}
+
+func (e *echo) Events(ctx context.Context, after uint64) (*fastpath.Events, error) {
+	return e.log.Read(ctx, after)
 }
 
 func (e *echo) Close() error { return nil }

@@ -173,6 +173,8 @@ func (s *serverConn) do(ctx context.Context, r *request) *answer {
 			r.Query = new(query)
 		}
 		a.State, err = s.e.State(ctx, r.Query.query())
+	case mEvents:
+		a.Events, err = s.e.Events(ctx, r.After)
 	default:
 		err = fmt.Errorf("%v is not served", r.Method)
 	}

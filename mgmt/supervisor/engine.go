@@ -70,5 +70,11 @@ func (s *Supervisor) State(ctx context.Context, q *fastpath.Query) (*fastpath.St
 	return call(s, func(c Conn) (*fastpath.State, error) { return c.State(ctx, q) })
 }
 
+// Events implements fastpath.Engine. Options.Event is the way to hear of what
+// happens: this is for one who watches beside it.
+func (s *Supervisor) Events(ctx context.Context, after uint64) (*fastpath.Events, error) {
+	return call(s, func(c Conn) (*fastpath.Events, error) { return c.Events(ctx, after) })
+}
+
 // Close is there for the interface; Run owns the connection.
 func (s *Supervisor) Close() error { return nil }

@@ -49,8 +49,13 @@ type Options struct {
 	// Up is called each time a data plane has been found or started, and when
 	// Refill asks for it. It fills the data plane; on error it is called again
 	// after a pause. Its context ends with the connection.
-	Up  func(ctx context.Context) error
-	Log *slog.Logger
+	Up func(ctx context.Context) error
+	// Event, when set, is given each event of the data plane, one at a time and
+	// in order. What happened while nobody was connected comes then, as far as
+	// the data plane has kept it; one that is being given while the connection
+	// ends may come twice.
+	Event func(e *fastpath.Event)
+	Log   *slog.Logger
 
 	// Answer is how long a process that was started, or that holds the socket,
 	// may take to answer before it is killed; 0 is 10 s.
@@ -199,7 +204,14 @@ func (s *Supervisor) use(ctx context.Context, conn Conn) {
 	default:
 	}
 	s.set(conn)
+	ears, deaf := context.WithCancel(ctx)
+	var listening sync.WaitGroup
+	if s.o.Event != nil {
+		listening.Go(func() { s.listen(ears, conn) })
+	}
 	s.keepFilled(ctx, conn)
+	deaf()
+	listening.Wait()
 	select {
 	case <-conn.Done():
 		s.note(errors.New("it went away"))
@@ -238,6 +250,36 @@ func (s *Supervisor) keepFilled(ctx context.Context, conn Conn) {
 			return
 		case <-s.refill:
 		case <-again:
+		}
+	}
+}
+
+// listen hands on the data plane's events until ctx or the connection ends.
+func (s *Supervisor) listen(ctx context.Context, conn Conn) {
+	after := fastpath.EventsResume
+	retry := backoff{most: s.o.RetryMost}
+	for {
+		l, err := conn.Events(ctx, after)
+		if err != nil {
+			select {
+			case <-conn.Done():
+				return
+			default:
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			s.o.Log.Error("the data plane does not tell its events; it will be asked again", "err", err)
+			pause(ctx, retry.next())
+			continue
+		}
+		retry.reset()
+		if l.Lost > 0 {
+			s.o.Log.Warn("events of the data plane are lost: it keeps only so many", "events", l.Lost)
+		}
+		for i := range l.Events {
+			s.o.Event(&l.Events[i])
+			after = l.Events[i].Number
 		}
 	}
 }

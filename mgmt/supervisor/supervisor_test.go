@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrouter/fastpath"
+	"vrouter/fastpath/event"
 	"vrouter/fastpath/rpc"
 	"vrouter/mgmt/internal/enginetest"
 	"vrouter/mgmt/supervisor"
@@ -61,7 +62,14 @@ func dataPlane(sock string) {
 	if err != nil {
 		panic(err)
 	}
-	panic(rpc.Serve(context.Background(), l, enginetest.New()))
+	e := enginetest.New()
+	go func() { // something happens all the time
+		for {
+			e.Log.Add(event.Event{Kind: event.PortUp})
+			time.Sleep(2 * time.Millisecond)
+		}
+	}()
+	panic(rpc.Serve(context.Background(), l, e))
 }
 
 // count adds one to a number in a file.

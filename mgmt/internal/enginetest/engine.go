@@ -14,8 +14,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"vrouter/fastpath"
+	"vrouter/fastpath/event"
 	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/neigh"
 	"vrouter/fastpath/feature/route"
@@ -30,6 +32,9 @@ type Engine struct {
 	Refuse func(*fastpath.Change) error
 	// Answer, when set, answers State.
 	Answer func(*fastpath.Query) *fastpath.State
+
+	// Log is what Events gives.
+	Log *event.Log
 
 	mu       sync.Mutex
 	label    string
@@ -48,7 +53,7 @@ type Engine struct {
 
 // New makes an engine that holds nothing.
 func New() *Engine {
-	return &Engine{ifaces: map[string]iface.Config{}, neighs: map[neigh.Key]neigh.Config{}, routes: map[netip.Prefix]route.Config{},
+	return &Engine{Log: event.NewLog(func() int64 { return time.Now().UnixNano() }), ifaces: map[string]iface.Config{}, neighs: map[neigh.Key]neigh.Config{}, routes: map[netip.Prefix]route.Config{},
 		policies: map[string]ipsec.Policy{}, sas: map[string]ipsec.SA{}}
 }
 
@@ -158,6 +163,11 @@ func (e *Engine) State(_ context.Context, q *fastpath.Query) (*fastpath.State, e
 		return &fastpath.State{}, nil
 	}
 	return e.Answer(q), nil
+}
+
+// Events implements fastpath.Engine.
+func (e *Engine) Events(ctx context.Context, after uint64) (*fastpath.Events, error) {
+	return e.Log.Read(ctx, after)
 }
 
 // Close implements fastpath.Engine.
