@@ -267,8 +267,8 @@ func (b *bed) noClear(c *lab.Capture) {
 	}
 }
 
-// stream sends numbered UDP packets at a rate from host A to host B and counts
-// what arrives.
+// stream sends numbered UDP packets at a rate from one host to the other and
+// counts what arrives.
 type stream struct {
 	sent   int
 	seen   []bool
@@ -280,11 +280,17 @@ type stream struct {
 	mu     sync.Mutex
 }
 
+// stream sends from host A to host B.
 func (b *bed) stream(rate int, size int) *stream {
+	b.t.Helper()
+	return b.streamFrom(b.HostA, "10.1.0.2:9001", b.HostB, "10.2.0.2:9000", rate, size)
+}
+
+func (b *bed) streamFrom(from *lab.NS, src string, to *lab.NS, dst string, rate, size int) *stream {
 	b.t.Helper()
 	s := &stream{stop: make(chan struct{})}
 	open := func(n *lab.NS, addr string) (c net.PacketConn) {
-		if err := n.Do(func() (err error) { c, err = net.ListenPacket("udp4", addr); return err }); err != nil {
+		if err := n.Do(func() (err error) { c, err = net.ListenPacket("udp", addr); return err }); err != nil {
 			b.t.Fatal(err)
 		}
 		raw, err := c.(*net.UDPConn).SyscallConn()
@@ -300,7 +306,7 @@ func (b *bed) stream(rate int, size int) *stream {
 		}
 		return c
 	}
-	s.rx, s.tx = open(b.HostB, "10.2.0.2:9000"), open(b.HostA, "10.1.0.2:9001")
+	s.rx, s.tx = open(to, dst), open(from, src)
 	s.wg.Add(2)
 	go s.receive()
 	go s.send(rate, size)
@@ -310,7 +316,7 @@ func (b *bed) stream(rate int, size int) *stream {
 
 func (s *stream) send(rate, size int) {
 	defer s.wg.Done()
-	to := &net.UDPAddr{IP: net.IPv4(10, 2, 0, 2), Port: 9000}
+	to := s.rx.LocalAddr()
 	p := make([]byte, size)
 	start := time.Now()
 	for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
