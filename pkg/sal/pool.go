@@ -14,7 +14,7 @@ import (
 type Pool struct {
 	base unsafe.Pointer
 	n    int
-	mem  []byte
+	mem  []byte // with a page in front of base, see Region
 
 	mu     sync.Mutex
 	free   []uint32 // the shared store; caches trade with it half a cache at a time
@@ -29,14 +29,15 @@ func NewPool(n int) (*Pool, error) {
 	if n <= 0 || n > 1<<22 {
 		return nil, fmt.Errorf("pool of %d buffers: %w", n, ErrInvalid)
 	}
-	m, err := unix.Mmap(-1, 0, n*BufSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	front := unix.Getpagesize()
+	m, err := unix.Mmap(-1, 0, front+n*BufSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("mapping %d packet buffers: %w", n, err)
 	}
 	// Packets may hold what a tunnel protects: never in a core file.
 	_ = unix.Madvise(m, unix.MADV_DONTDUMP)
 	_ = unix.Madvise(m, unix.MADV_HUGEPAGE)
-	p := &Pool{base: unsafe.Pointer(&m[0]), n: n, mem: m, free: make([]uint32, n)}
+	p := &Pool{base: unsafe.Pointer(&m[front]), n: n, mem: m, free: make([]uint32, n)}
 	for i := range p.free {
 		p.free[i] = uint32(n - 1 - i)
 	}
@@ -48,6 +49,12 @@ func (p *Pool) Close() error { return unix.Munmap(p.mem) }
 
 // Base is the address of buffer 0.
 func (p *Pool) Base() uintptr { return uintptr(p.base) }
+
+// Region is the whole mapping: the buffers, one behind the other, behind a page
+// of nothing. AF_XDP counts on 256 bytes in front of each frame, more than
+// Headroom, and for buffer 0 too they must be part of what the kernel was
+// told; nobody writes there.
+func (p *Pool) Region() []byte { return p.mem }
 
 // Size is the number of buffers.
 func (p *Pool) Size() int { return p.n }

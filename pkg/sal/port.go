@@ -7,6 +7,21 @@ type PortConfig struct {
 	Queues int
 	MTU    int     // largest IP packet in bytes, a kernel device is set to it; frames are up to MTU + 18
 	MAC    [6]byte // zero: the device's own, or one that depends on its name alone
+	Params PortParams
+}
+
+// PortParams are what only some drivers know; the others ignore what is not
+// theirs.
+type PortParams struct {
+	// Copy forbids af-xdp to let the device work in the packet buffers.
+	Copy bool
+	// Read and Write are what pcap reads from and writes to: the path of a
+	// capture file, "" for nothing.
+	Read, Write string
+	// FlatOut makes pcap replay as fast as it can, not in the capture's time.
+	FlatOut bool
+	// Repeat is how often pcap replays the capture, 0 for ever.
+	Repeat uint32
 }
 
 // PortInfo describes an open port.
@@ -19,7 +34,17 @@ type PortInfo struct {
 	// Shared tells that somebody else receives the frames too: the kernel's
 	// own network stack, which could answer or forward beside the vRouter.
 	Shared bool
+	// Mode is how the frames come, where a driver has several ways: ModeCopy
+	// and so on; "" where there is but one.
+	Mode string
 }
+
+// The modes of ports.
+const (
+	ModeZeroCopy = "zero-copy" // the device works in the packet buffers
+	ModeCopy     = "copy"      // the kernel copies between its buffers and these
+	ModeGeneric  = "generic"   // as copy, behind the kernel's own receive path: a device without support for XDP
+)
 
 // PortStats are what the device itself counts or loses; the fast path counts
 // packets and bytes on its own.
@@ -49,6 +74,12 @@ type Port interface {
 	// No queue may be in use. A second Close does nothing.
 	Close() error
 }
+
+// A Loser is a port that can lose its device for good: removed, moved to another
+// network namespace. Once Lost says so it says so for ever, the port moves
+// nothing any more, and only Close is left; a device that comes back wants a
+// new Open. A port that finds such a device by itself is never lost.
+type Loser interface{ Lost() bool }
 
 // A PortQueue is one goroutine's part of a port. No call blocks or allocates.
 type PortQueue interface {
