@@ -62,6 +62,7 @@ func (e *Local) step() time.Duration {
 	if now >= e.slow {
 		e.slow = now + int64(slowEvery)
 		e.replace(e.f.iface.Tick(now, e.f.neigh.Announce))
+		e.f.reass.Tick(now)
 		e.f.ipsec.Tick()
 		e.env.Grace.Poll()
 	}

@@ -5,6 +5,7 @@ import (
 	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/fastpath/feature/neigh"
+	"vrouter/fastpath/feature/reass"
 	"vrouter/fastpath/feature/route"
 	"vrouter/fastpath/pipeline"
 )
@@ -14,6 +15,7 @@ type features struct {
 	iface *iface.Feature
 	neigh *neigh.Feature
 	route *route.Feature
+	reass *reass.Feature
 	ipsec *ipsec.Feature
 }
 
@@ -27,6 +29,9 @@ func (f *features) order() *pipeline.Order {
 			// Addresses that no packet may have go before anybody acts on them; and
 			// whether a packet is for us is what the next stages ask.
 			f.route.Lookup,
+			// Fragments to us end here, and come back whole: inbound policy needs
+			// ports, and ESP is opened in one piece.
+			f.reass.Stage,
 			// Inbound policy stands before delivery and forwarding alike: what came
 			// in the clear and should not have reaches neither. ESP for an SA ends
 			// here, and comes back as a packet that came out of it.
@@ -43,9 +48,10 @@ func (f *features) order() *pipeline.Order {
 			f.neigh.Stage,
 		},
 		Sinks: [action.Kinds]pipeline.Sink{
-			action.KindLocal:   route.Deliver{},
-			action.KindEncrypt: ipsec.Seal{F: f.ipsec},
-			action.KindDecrypt: ipsec.Open{F: f.ipsec},
+			action.KindLocal:      route.Deliver{},
+			action.KindEncrypt:    ipsec.Seal{F: f.ipsec},
+			action.KindDecrypt:    ipsec.Open{F: f.ipsec},
+			action.KindReassemble: f.reass.Sink,
 		},
 		Pollers: []pipeline.Poller{f.ipsec},
 		Errors:  f.route.Errors,

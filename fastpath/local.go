@@ -16,6 +16,7 @@ import (
 	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/fastpath/feature/neigh"
+	"vrouter/fastpath/feature/reass"
 	"vrouter/fastpath/feature/route"
 	"vrouter/fastpath/pipeline"
 	"vrouter/fastpath/worker"
@@ -163,6 +164,9 @@ func (e *Local) build() (err error) {
 		return err
 	}
 	if e.f.route, err = route.New(env, o.Routes); err != nil {
+		return err
+	}
+	if e.f.reass, err = reass.New(env, reass.Options{}); err != nil {
 		return err
 	}
 	if e.f.ipsec, err = ipsec.New(env, ipsec.Options{MaxSAs: uint32(o.MaxSAs), BootID: bootID()}); err != nil {
@@ -445,6 +449,7 @@ func (e *Local) Close() error {
 	e.f.neigh.Close()
 	var errs []error
 	errs = append(errs, e.f.ipsec.Close())
+	e.f.reass.Close()
 	e.f.route.Close()
 	for _, w := range e.workers {
 		errs = append(errs, w.Close())

@@ -130,7 +130,7 @@ func (e *Local) drops() []Drop {
 
 func (e *Local) process() *Process {
 	p := &Process{PID: os.Getpid(), StartedAt: e.started, Label: e.label, Engines: e.engines(), Events: e.env.Events.Stats()}
-	waiting := e.f.neigh.Waiting()
+	waiting := e.f.neigh.Waiting() + e.f.reass.Held()
 	for i, w := range e.workers {
 		s := w.Stats()
 		cpu := -1

@@ -19,19 +19,20 @@ type Code uint8
 
 // The codes. Those from Output on end a program.
 const (
-	End     Code = iota // nothing more: the program is empty or over
-	DecTTL              // one less TTL or hop limit; checksum follows (RFC 1624)
-	Count               // packets and octets into counter arg
-	Output              // out through adjacency arg: Ethernet header, MTU, port
-	Drop                // die under drop.Reason arg
-	Local               // deliver to the vRouter itself
-	Reject              // drop, and tell the sender by ICMP: arg is the pipeline.Reject
-	Encrypt             // into ESP by the outbound SA arg
-	Decrypt             // out of ESP by the inbound SA arg
+	End        Code = iota // nothing more: the program is empty or over
+	DecTTL                 // one less TTL or hop limit; checksum follows (RFC 1624)
+	Count                  // packets and octets into counter arg
+	Output                 // out through adjacency arg: Ethernet header, MTU, port
+	Drop                   // die under drop.Reason arg
+	Local                  // deliver to the vRouter itself
+	Reject                 // drop, and tell the sender by ICMP: arg is the pipeline.Reject
+	Encrypt                // into ESP by the outbound SA arg
+	Decrypt                // out of ESP by the inbound SA arg
+	Reassemble             // a fragment to the vRouter itself
 	codes
 )
 
-var names = [codes]string{"end", "dec-ttl", "count", "output", "drop", "local", "reject", "encrypt", "decrypt"}
+var names = [codes]string{"end", "dec-ttl", "count", "output", "drop", "local", "reject", "encrypt", "decrypt", "reassemble"}
 
 // MaxArg is the largest argument of an Op.
 const MaxArg = 1<<24 - 1
@@ -56,7 +57,7 @@ func (o Op) String() string {
 		return fmt.Sprintf("op%d(%d)", c, o.Arg())
 	case c == Drop:
 		return "drop(" + drop.Reason(o.Arg()).String() + ")"
-	case c == DecTTL || c == Local || c == End:
+	case c == DecTTL || c == Local || c == End || c == Reassemble:
 		return names[c]
 	}
 	return fmt.Sprintf("%s(%d)", names[c], o.Arg())
@@ -114,6 +115,7 @@ const (
 	KindReject
 	KindEncrypt
 	KindDecrypt
+	KindReassemble
 	Kinds // how many
 )
 
@@ -167,6 +169,9 @@ func Compile(p *Program) (c Compiled) {
 			return c
 		case Decrypt:
 			c.Kind, c.Arg = KindDecrypt, o.Arg()
+			return c
+		case Reassemble:
+			c.Kind = KindReassemble
 			return c
 		}
 	}

@@ -50,6 +50,13 @@ const (
 	IPExtension
 	IPSourceRoute
 
+	// reass
+	ReassTimeout
+	ReassOverlap
+	ReassDuplicate
+	ReassFull
+	ReassTooBig
+
 	// route
 	TTLExpired
 	NoRoute
@@ -144,6 +151,12 @@ var Table = [N]Info{
 	IPExtension:    {"ip-extension", Attack, "IPv6 extension headers that are malformed, too many, or demand to be dropped."},
 	IPSourceRoute:  {"ip-source-route", Attack, "IPv4 source route option (RFC 7126 section 4.3)."},
 
+	ReassTimeout:   {"reassembly-timeout", Normal, "Fragment whose datagram did not become whole in time."},
+	ReassOverlap:   {"reassembly-overlap", Attack, "Fragment of a datagram whose fragments overlap or contradict each other (RFC 5722)."},
+	ReassDuplicate: {"reassembly-duplicate", Normal, "Fragment that was there already, byte for byte."},
+	ReassFull:      {"reassembly-full", Resource, "Fragment that gave way to newer ones, or one of too many of its datagram."},
+	ReassTooBig:    {"reassembly-too-big", Config, "Fragment of a datagram that is larger than a packet buffer, or than an IP packet can be."},
+
 	TTLExpired:    {"ttl-expired", Normal, "TTL or hop limit used up."},
 	NoRoute:       {"no-route", Config, "No route to the destination."},
 	Blackhole:     {"blackhole", Normal, "The route says: drop silently."},
@@ -155,7 +168,7 @@ var Table = [N]Info{
 	LocalTCP:      {"local-tcp", Normal, "TCP to an own address; nothing listens there."},
 	LocalUDP:      {"local-udp", Normal, "UDP to an own address; nothing listens on the port."},
 	LocalProtocol: {"local-protocol", Normal, "Protocol to an own address that nothing speaks."},
-	LocalFragment: {"local-fragment", Normal, "Fragment to an own address; the vRouter does not reassemble."},
+	LocalFragment: {"local-fragment", Normal, "Fragment to an own address that is not reassembled."},
 	ICMPBad:       {"icmp-bad", Attack, "ICMP message that is too short or has a wrong checksum."},
 	ICMPIgnored:   {"icmp-ignored", Normal, "ICMP message to an own address that needs no answer."},
 	NoSource:      {"no-source", Config, "No own address to answer from."},
@@ -183,7 +196,7 @@ var Table = [N]Info{
 	ESPSeqOverflow:      {"esp-seq-overflow", Config, "The SA has no sequence number left: it must be replaced."},
 	ESPSeqStale:         {"esp-seq-stale", Resource, "The SA's sequence numbers were lost with the last boot: it must be replaced."},
 	ESPNoRoom:           {"esp-no-room", Resource, "No room in the buffer for the ESP headers or trailer."},
-	ESPFragment:         {"esp-fragment", Config, "Fragment of an ESP packet; the vRouter does not reassemble."},
+	ESPFragment:         {"esp-fragment", Config, "Fragment of an ESP packet that is not reassembled."},
 	ESPBadECN:           {"esp-bad-ecn", Attack, "Congestion mark outside, inner packet not ECN-capable (RFC 6040 section 4.2)."},
 	ESPDummy:            {"esp-dummy", Normal, "Dummy packet for traffic flow confidentiality (RFC 4303 section 2.6)."},
 	ESPExpired:          {"esp-expired", Config, "The SA's hard lifetime is over."},

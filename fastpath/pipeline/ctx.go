@@ -21,13 +21,14 @@ const (
 	RejectProtocol                 // protocol unreachable; next header   drop.LocalProtocol
 	RejectPort                     // port unreachable                    drop.LocalUDP
 	RejectPolicy                   // as Prohibited                       drop.IPsecPolicyDiscard
+	RejectReassembly               // reassembly time exceeded            drop.ReassTimeout
 	Rejects                        // how many
 )
 
 // Reason is what the packet is counted under.
 func (r Reject) Reason() drop.Reason {
 	return [Rejects]drop.Reason{drop.TTLExpired, drop.NoRoute, drop.Unreachable, drop.NeighFailed, drop.Prohibited,
-		drop.TooBig, drop.LocalProtocol, drop.LocalUDP, drop.IPsecPolicyDiscard}[r]
+		drop.TooBig, drop.LocalProtocol, drop.LocalUDP, drop.IPsecPolicyDiscard, drop.ReassTimeout}[r]
 }
 
 // Ctx is what a worker offers to stages and sinks while it handles a burst.

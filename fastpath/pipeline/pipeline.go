@@ -41,6 +41,7 @@ type Origin uint32
 const (
 	originSA    = 1 << 23
 	originLocal = 1 << 22
+	originWhole = 1 << 21 // of an interface; SAs have originLocal for it
 
 	// MaxSA is the largest SA handle an Origin can name.
 	MaxSA = originLocal - 1
@@ -66,6 +67,24 @@ const FromSomeSA Origin = originSA
 
 // SA is the inbound SA that the packet came out of.
 func (o Origin) SA() (h uint32, ok bool) { return uint32(o) & MaxSA, o&originSA != 0 }
+
+// AsWhole is the origin of what was put together out of fragments of origin o:
+// one packet, or all of a datagram's pieces one after the other where no buffer
+// takes it whole. Inbound policy has not seen them yet.
+func (o Origin) AsWhole() Origin {
+	if o&originSA != 0 {
+		return o | originLocal
+	}
+	return o | originWhole
+}
+
+// Whole tells whether a packet has been through reassembly.
+func (o Origin) Whole() bool {
+	if o&originSA != 0 {
+		return o&originLocal != 0
+	}
+	return o&(originWhole|originLocal) == originWhole
+}
 
 // Local tells whether the vRouter made the packet.
 func (o Origin) Local() bool { return o&(originSA|originLocal) == originLocal }

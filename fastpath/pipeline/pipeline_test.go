@@ -122,7 +122,7 @@ func TestIfaces(t *testing.T) {
 
 func TestOrigins(t *testing.T) {
 	seen := map[Origin]string{}
-	for name, o := range map[string]Origin{"if 1": FromIface(1), "if max": FromIface(MaxIfaces - 1), "sa 1": FromSA(1), "sa max": FromSA(MaxSA), "local": FromLocal, "local about an SA": FromLocalSA} {
+	for name, o := range map[string]Origin{"if 1": FromIface(1), "if max": FromIface(MaxIfaces - 1), "sa 1": FromSA(1), "sa max": FromSA(MaxSA), "whole": FromIface(1).AsWhole(), "whole from sa": FromSA(1).AsWhole(), "local": FromLocal, "local about an SA": FromLocalSA} {
 		if other, twice := seen[o]; twice {
 			t.Errorf("%s and %s are one origin", name, other)
 		}

@@ -19,6 +19,8 @@ const (
 	ICMPv4FragNeeded       = 4  // of Unreachable: rest holds the MTU (RFC 1191)
 	ICMPv4AdminProhibited  = 13 // of Unreachable: filtered (RFC 1812 section 5.2.7.1)
 	ICMPv4TTLExceeded      = 0  // of TimeExceeded: in transit
+
+	ICMPv4ReassemblyExceeded = 1 // of TimeExceeded: fragments missing
 )
 
 // ICMPv6 types (RFC 4443, RFC 4861) and the codes that a router sends.
@@ -35,14 +37,15 @@ const (
 	ICMPv6NeighborAdv  = 136
 	ICMPv6Redirect     = 137
 
-	ICMPv6NoRoute           = 0 // of Unreachable
-	ICMPv6AdminProhibited   = 1 // of Unreachable
-	ICMPv6AddrUnreachable   = 3 // of Unreachable: the neighbour does not answer
-	ICMPv6PortUnreachable   = 4 // of Unreachable
-	ICMPv6HopLimitExceeded  = 0 // of TimeExceeded: in transit
-	ICMPv6BadHeader         = 0 // of ParamProblem
-	ICMPv6UnknownNextHeader = 1 // of ParamProblem
-	ICMPv6UnknownOption     = 2 // of ParamProblem
+	ICMPv6NoRoute            = 0 // of Unreachable
+	ICMPv6AdminProhibited    = 1 // of Unreachable
+	ICMPv6AddrUnreachable    = 3 // of Unreachable: the neighbour does not answer
+	ICMPv6PortUnreachable    = 4 // of Unreachable
+	ICMPv6HopLimitExceeded   = 0 // of TimeExceeded: in transit
+	ICMPv6ReassemblyExceeded = 1 // of TimeExceeded: fragments missing
+	ICMPv6BadHeader          = 0 // of ParamProblem
+	ICMPv6UnknownNextHeader  = 1 // of ParamProblem
+	ICMPv6UnknownOption      = 2 // of ParamProblem
 )
 
 // ICMP is an ICMP message of either version.

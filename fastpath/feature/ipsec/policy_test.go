@@ -2,6 +2,8 @@ package ipsec_test
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
 	"testing"
 
 	"vrouter/fastpath"
@@ -164,17 +166,26 @@ func TestFragmentsThroughAnSA(t *testing.T) {
 	s.Moved("wan rx 1, wan drop ipsec-policy-mismatch 1, sa in packets 1, sa in drop ipsec-policy-mismatch 1")
 }
 
-// TestFragmentsOfESP: the vRouter puts nothing together; fragments of ESP
-// packets to it die under their own name.
+// TestFragmentsOfESP: ESP that was cut on its way is put together and opened,
+// in whatever order the pieces come; one that is too large for a buffer dies.
 func TestFragmentsOfESP(t *testing.T) {
-	s := newSite(t, nil)
-	_, in := s.tunnel(false)
-	for _, off := range []int{0, 800} {
-		b := in.send(incoming(false, 100).IP())
-		pkt.IPv4(b).SetFrag(false, off == 0, off)
-		pkt.IPv4(b).SetChecksum()
-		s.silent(s.fromPeer(b))
-		s.Moved("wan rx 1, wan drop esp-fragment 1")
+	for _, over6 := range []bool{false, true} {
+		s := newSite(t, nil)
+		_, in := s.tunnel(false, func(a *ipsec.SA) {
+			if over6 {
+				a.Local, a.Remote = addr(own6), addr(peer6)
+			}
+		})
+		for i, n := range []int{100, 1400, 1500} {
+			inner := incoming(false, n).IP()
+			parts := testbed.Cut(in.send(inner), 72, uint32(i))
+			slices.Reverse(parts)
+			s.delivered(s.fromPeer(parts...), hop(inner))
+			s.Moved(fmt.Sprintf("wan rx %d, lan tx 1, sa in packets 1, policy p-in packets 1", len(parts)))
+		}
+		parts := testbed.Cut(in.send(incoming(false, 1900).IP()), 1400, 9)
+		s.silent(s.fromPeer(parts...))
+		s.Moved(fmt.Sprintf("wan rx %d, wan drop reassembly-too-big %d", len(parts), len(parts)))
 	}
 }
 

@@ -24,6 +24,7 @@ var (
 		pipeline.RejectProtocol:   {pkt.ICMPv4Unreachable, pkt.ICMPv4ProtoUnreachable},
 		pipeline.RejectPort:       {pkt.ICMPv4Unreachable, pkt.ICMPv4PortUnreachable},
 		pipeline.RejectPolicy:     {pkt.ICMPv4Unreachable, pkt.ICMPv4AdminProhibited},
+		pipeline.RejectReassembly: {pkt.ICMPv4TimeExceeded, pkt.ICMPv4ReassemblyExceeded},
 	}
 	errors6 = [pipeline.Rejects]message{
 		pipeline.RejectTTL:        {pkt.ICMPv6TimeExceeded, pkt.ICMPv6HopLimitExceeded},
@@ -35,6 +36,7 @@ var (
 		pipeline.RejectProtocol:   {pkt.ICMPv6ParamProblem, pkt.ICMPv6UnknownNextHeader},
 		pipeline.RejectPort:       {pkt.ICMPv6Unreachable, pkt.ICMPv6PortUnreachable},
 		pipeline.RejectPolicy:     {pkt.ICMPv6Unreachable, pkt.ICMPv6AdminProhibited},
+		pipeline.RejectReassembly: {pkt.ICMPv6TimeExceeded, pkt.ICMPv6ReassemblyExceeded},
 	}
 )
 
@@ -71,7 +73,7 @@ func (f *Feature) error4(c *pipeline.Ctx, k int, b []byte) {
 		return
 	}
 	var from netip.Addr
-	if e.Why[k] == pipeline.RejectPort || e.Why[k] == pipeline.RejectProtocol {
+	if spokenTo(e.Why[k]) {
 		from = ip.DstAddr() // who was spoken to answers (RFC 1122 section 3.2.1.3)
 	} else {
 		from = f.source(c, e.In[k], e.From[k], pipeline.V4, f.v4.Lookup(binary.BigEndian.Uint32(ip[16:])))
@@ -89,6 +91,11 @@ func (f *Feature) error4(c *pipeline.Ctx, k int, b []byte) {
 	f.send(c, d, size, e.In[k], e.From[k])
 }
 
+// spokenTo tells errors of the packet's destination itself.
+func spokenTo(r pipeline.Reject) bool {
+	return r == pipeline.RejectPort || r == pipeline.RejectProtocol || r == pipeline.RejectReassembly
+}
+
 func (f *Feature) error6(c *pipeline.Ctx, k int, b []byte) {
 	e := &c.Error
 	o, bad := pkt.ParseIP(b)
@@ -102,7 +109,7 @@ func (f *Feature) error6(c *pipeline.Ctx, k int, b []byte) {
 		return
 	}
 	var from netip.Addr
-	if why == pipeline.RejectPort || why == pipeline.RejectProtocol {
+	if spokenTo(why) {
 		from = ip.DstAddr()
 	} else {
 		from = f.source(c, e.In[k], e.From[k], pipeline.V6, f.v6.Lookup(binary.BigEndian.Uint64(ip[24:]), binary.BigEndian.Uint64(ip[32:])))

@@ -7,6 +7,7 @@ import (
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/pkt"
+	"vrouter/pkg/sal"
 )
 
 // Deliver is the sink of packets to own addresses: the vRouter answers echo
@@ -32,7 +33,7 @@ func deliver4(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 	o, bad := pkt.ParseIP(b)
 	switch {
 	case o.Has(pkt.FirstFragment) || o.Has(pkt.LaterFragment):
-		c.Drop(d, in, fragmentOf(o.Proto))
+		fragment4(c, d, in, v.From[i], o)
 	case o.Proto == pkt.ProtoESP: // the inbound stage of IPsec knew no SA for it
 		c.Drop(d, in, drop.ESPNoSA)
 	case o.Proto == pkt.ProtoICMP:
@@ -58,7 +59,7 @@ func deliver6(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 	o, bad := pkt.ParseIP(b)
 	switch {
 	case o.Has(pkt.FirstFragment) || o.Has(pkt.LaterFragment):
-		c.Drop(d, in, fragmentOf(o.Proto))
+		fragment6(c, d, in, v.From[i], o)
 	case o.Proto == pkt.ProtoESP: // the inbound stage of IPsec knew no SA for it
 		c.Drop(d, in, drop.ESPNoSA)
 	case o.Proto == pkt.ProtoICMPv6:
@@ -77,6 +78,10 @@ func deliver6(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 		case t >= pkt.ICMPv6RouterSol && t <= pkt.ICMPv6Redirect:
 			c.Drop(d, in, drop.NDIgnored)
 		case t == pkt.ICMPv6Echo:
+			if o.Has(pkt.HasOptions) {
+				d = bare6(c, d, &o)
+				ip = pkt.IPv6(c.Pool.Bytes(d))
+			}
 			if pkt.EchoReplyV6(&o, ip, ip.Dst()) {
 				c.Reinject(d, in, v.From[i].Answer())
 			} else {
@@ -94,6 +99,87 @@ func deliver6(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 	default:
 		c.Reject(d, in, v.From[i], pipeline.RejectProtocol, 0)
 	}
+}
+
+// fragment4 takes a piece of a datagram that has been found whole and is larger
+// than a buffer (pipeline.Origin.Whole): all of an echo request, or the first
+// piece of something else.
+func fragment4(c *pipeline.Ctx, d sal.Desc, in pipeline.IfIndex, from pipeline.Origin, o pkt.Offsets) {
+	ip := pkt.IPv4(c.Pool.Bytes(d))
+	switch {
+	case !from.Whole():
+		c.Drop(d, in, fragmentOf(o.Proto))
+	case o.Proto == pkt.ProtoICMP:
+		if o.Has(pkt.FirstFragment) {
+			echo(pkt.ICMP(ip[o.L4:]), pkt.ICMPv4EchoReply)
+		}
+		src, dst := ip.Src(), ip.Dst()
+		ip.SetSrc(dst)
+		ip.SetDst(src)
+		ip.SetTTL(64)
+		ip.SetChecksum()
+		c.Reinject(d, in, from.Answer())
+	default:
+		unserved(c, d, in, from, o.Proto)
+	}
+}
+
+// fragment6 is fragment4 for IPv6.
+func fragment6(c *pipeline.Ctx, d sal.Desc, in pipeline.IfIndex, from pipeline.Origin, o pkt.Offsets) {
+	ip := pkt.IPv6(c.Pool.Bytes(d))
+	switch {
+	case !from.Whole():
+		c.Drop(d, in, fragmentOf(o.Proto))
+	case o.Proto == pkt.ProtoICMPv6:
+		if ip.NextHeader() != pkt.ProtoFragment || o.L4 != pkt.IPv6Len+8 {
+			c.Drop(d, in, drop.ICMPIgnored) // more headers than ours to repeat
+			return
+		}
+		if o.Has(pkt.FirstFragment) {
+			echo(pkt.ICMP(ip[o.L4:]), pkt.ICMPv6EchoReply)
+		}
+		src, dst := ip.Src(), ip.Dst()
+		ip.SetSrc(dst)
+		ip.SetDst(src)
+		ip.SetHopLimit(64)
+		c.Reinject(d, in, from.Answer())
+	default:
+		unserved(c, d, in, from, o.Proto)
+	}
+}
+
+// echo turns the head of an echo request into that of its reply. The rest of the
+// message may lie elsewhere: its checksum changes by what changes (RFC 1624).
+// (Swapped addresses leave that of ICMPv6 as it is.)
+func echo(m pkt.ICMP, reply uint8) {
+	sum := pkt.Update16(m.Checksum(), uint16(m[0])<<8|uint16(m[1]), uint16(reply)<<8)
+	m[0], m[1] = reply, 0
+	binary.BigEndian.PutUint16(m[2:], sum)
+}
+
+// unserved ends a packet to the vRouter of a protocol that nothing serves.
+func unserved(c *pipeline.Ctx, d sal.Desc, in pipeline.IfIndex, from pipeline.Origin, proto uint8) {
+	switch proto {
+	case pkt.ProtoTCP:
+		c.Drop(d, in, drop.LocalTCP)
+	case pkt.ProtoUDP:
+		c.Reject(d, in, from, pipeline.RejectPort, 0)
+	default:
+		c.Reject(d, in, from, pipeline.RejectProtocol, 0)
+	}
+}
+
+// bare6 takes the extension headers out of a packet that is going to be
+// answered: none of them is repeated.
+func bare6(c *pipeline.Ctx, d sal.Desc, o *pkt.Offsets) sal.Desc {
+	b := c.Pool.Bytes(d)
+	cut := o.L4 - pkt.IPv6Len
+	copy(b[cut:], b[:pkt.IPv6Len])
+	ip := pkt.IPv6(b[cut:])
+	ip.SetNextHeader(o.Proto)
+	ip.SetPayloadLen(int(o.End - o.L4))
+	o.L4, o.End, o.Flags = pkt.IPv6Len, o.End-cut, o.Flags&^pkt.HasOptions
+	return sal.MakeDesc(d.Buf(), d.Off()+cut, o.End)
 }
 
 // fragmentOf is why a fragment to the vRouter dies.
