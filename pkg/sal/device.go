@@ -115,14 +115,14 @@ const (
 // Status is the outcome of a job.
 type Status uint8
 
-// The outcomes. Each failing one is a drop reason of its own. After StatusNoSA
-// and StatusNoRoom the bytes are unchanged.
+// The outcomes. Each failing one is a drop reason of its own. After StatusNoSA,
+// StatusNoRoom and StatusShort the bytes are unchanged.
 const (
 	StatusOK Status = iota
 	StatusPending
 	StatusBadICV      // integrity check failed; the text is wiped or unchanged, never plaintext
 	StatusNoSA        // no such SA (deleted meanwhile), or it does not do this operation
-	StatusShort       // packet too short to be what it claims
+	StatusShort       // packet too short to be what it claims, or of a length that the algorithm does not give
 	StatusBadPad      // ModeProtocol: padding wrong
 	StatusReplay      // ModeProtocol: sequence number seen
 	StatusLate        // ModeProtocol: sequence number left of the window
@@ -140,9 +140,19 @@ const Soft uint8 = 1
 // In ModeCrypto, Off is where the ESP header begins in the buffer, counted
 // from the buffer's start; after its 8 bytes come the SA's IVLen bytes of IV,
 // Len bytes of text and room for the SA's ICVLen bytes of ICV. The text is
-// transformed in place. The associated data is the SPI and sequence number in
-// that header, with SeqHi between them when the SA has ESN (RFC 4106 section
-// 5). For Open, Len does not count the ICV, which stands behind the text.
+// transformed in place; with a block cipher Len is a multiple of Align, or the
+// job ends with StatusShort. For Open, Len does not count the ICV, which stands
+// behind the text.
+//
+// An AEAD's associated data is the SPI and sequence number in that header, with
+// SeqHi between them when the SA has ESN (RFC 4106 section 5, RFC 7634 section
+// 2.1). For all others the ICV covers what stands from the SPI to the text's
+// end, and SeqHi behind it when the SA has ESN (RFC 4303 section 2.2.1); it is
+// checked before anything is decrypted.
+//
+// Where the IV is a counter (Shape.Counter), the caller writes it before Seal
+// and never uses one twice. Else, for AES-CBC, Seal writes it: 16 bytes that
+// nobody can predict (RFC 3602 section 3).
 //
 // In ModeProtocol, Desc is the whole packet from the IP header on, in and out.
 type Job struct {

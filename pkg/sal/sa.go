@@ -2,15 +2,6 @@ package sal
 
 import "net/netip"
 
-// Algorithm is a combined-mode or encryption algorithm by its IKEv2 transform
-// number (IANA "Encryption Algorithm Transform IDs").
-type Algorithm uint16
-
-// Algorithms.
-const (
-	AESGCM16 Algorithm = 20 // RFC 4106, 16-byte ICV
-)
-
 // Direction of an SA.
 type Direction uint8
 
@@ -27,10 +18,14 @@ type SAConfig struct {
 	Direction Direction
 	Mode      Mode
 	Algorithm Algorithm
-	// Key is the cipher key followed by the salt (RFC 4106 section 8.1: 4
-	// bytes): 20 or 36 bytes for AES-GCM. Never logged, never read back.
+	Integrity Integrity // NoIntegrity for an AEAD, something for all others
+	// Key is the cipher key followed by the salt (see Shape): 20, 28 or 36 bytes
+	// for AES-GCM. Never logged, never read back.
 	Key []byte
-	ESN bool
+	// IntegrityKey is the key of Integrity, as long as its hash. A secret like
+	// Key.
+	IntegrityKey []byte
+	ESN          bool
 	// ReplayWindow in packets, 64 to 8192; ModeProtocol only.
 	ReplayWindow uint32
 	// Seq is the last sequence number used (outbound) or the top of the window
@@ -56,6 +51,7 @@ type SAInfo struct {
 	Direction Direction
 	Mode      Mode
 	Algorithm Algorithm
+	Integrity Integrity
 	KeyBits   int
 	ESN       bool
 }

@@ -13,6 +13,7 @@
 //	port.go      ports and their queues
 //	device.go    engines: open, groups, SAs, queues, jobs
 //	sa.go        what a security association is to an engine
+//	algorithm.go what algorithms need, and add to a packet
 //	caps.go      what an engine can do
 //	event.go     what an engine reports by itself
 //	registry.go  the drivers a process was built with

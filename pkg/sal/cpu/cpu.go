@@ -1,34 +1,45 @@
 // Package cpu is the SAL's software engine: it does the work on the calling
-// core with the standard library's crypto/aes and crypto/cipher. It offers
-// sal.ModeCrypto with AES-GCM-16 (RFC 4106) and keys of 128, 192 and 256 bits,
-// with and without extended sequence numbers.
+// core. It offers sal.ModeCrypto with all of sal's algorithms, with and without
+// extended sequence numbers: AES-GCM-16 (RFC 4106), AES-CBC (RFC 3602), AES-CTR
+// (RFC 3686) and NULL (RFC 2410) with HMAC (RFC 4868, RFC 2404) by the standard
+// library, ChaCha20-Poly1305 (RFC 7634) by golang.org/x/crypto.
 //
 //	cpu.go      the engine: open, shared or alone, gone
 //	session.go  one application's groups and SAs
 //	record.go   what an SA is in memory, and how it is wiped
 //	queue.go    the packet path
+//	other.go    what of it is for ciphers with HMAC
+//	modes.go    CBC and CTR over single packets, IVs
+//	hmac.go     HMAC over single packets; a queue's own memory
 //
 // # Memory
 //
 // An SA is one record of 15 cache lines in mapped memory that is kept out of
 // core files: counters and salt in the first line, then the key schedule and
-// hash table of the standard library's AEAD, moved there out of the Go heap.
-// Ten thousand records are ten megabytes, more than the second-level cache, so
-// a queue asks for the lines of the jobs ahead while it works on one.
+// hash table of the standard library's AEAD, moved there out of the Go heap; or
+// the key schedule of its AES and the two states that HMAC begins from. Ten
+// thousand records are ten megabytes, more than the second-level cache, so a
+// queue asks for the lines of the jobs ahead while it works on one.
+//
+// The standard library's CTR and its hashes are objects that change with each
+// packet, so each queue has its own, in mapped memory of its own; after a burst
+// what they have seen of keys is wiped.
 //
 // # Secrets
 //
 // When an SA is deleted its record is wiped, as soon as no queue can be using
 // it. The copies that the standard library makes on the Go heap while it
-// expands the key are wiped by AddSA. What cannot be wiped from here: bytes
-// that the key expansion leaves on its stack and in registers. On platforms
-// whose AEAD holds pointers (none with an assembly AES-GCM that Go supports
-// except s390x and ppc64) it stays on the heap, and is only forgotten.
+// expands keys are wiped by AddSA. What cannot be wiped from here: bytes that
+// the key expansion, and a hash at its end, leave on the stack and in registers.
+// On platforms whose ciphers hold pointers (none with an assembly AES-GCM that Go
+// supports except s390x and ppc64) these stay on the heap, and are only
+// forgotten.
 package cpu
 
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -84,7 +95,8 @@ func isa() string {
 func (e *Engine) Caps() sal.Caps {
 	return sal.Caps{
 		Modes:      []sal.Mode{sal.ModeCrypto},
-		Algorithms: []sal.AlgorithmCaps{{Algorithm: sal.AESGCM16, KeyBits: []int{128, 192, 256}, IVLen: ivLen, ICVLen: icvLen, Align: 4}},
+		Algorithms: algorithms(),
+		Integrity:  []sal.Integrity{sal.HMACSHA1_96, sal.HMACSHA2_256_128, sal.HMACSHA2_384_192, sal.HMACSHA2_512_256},
 		ESN:        true,
 		Sync:       true,
 		MaxSAs:     maxSAs,
@@ -92,6 +104,14 @@ func (e *Engine) Caps() sal.Caps {
 		Groups:     true,
 		QueueDepth: depth,
 	}
+}
+
+func algorithms() (l []sal.AlgorithmCaps) {
+	for _, a := range []sal.Algorithm{sal.Null, sal.AESCBC, sal.AESCTR, sal.AESGCM16, sal.ChaCha20Poly1305} {
+		s, _ := a.Shape()
+		l = append(l, sal.AlgorithmCaps{Algorithm: a, KeyBits: slices.Clone(s.KeyBits), IVLen: s.IV, ICVLen: s.ICV, Align: s.Align})
+	}
+	return l
 }
 
 // Open gives a session. SAs of different sessions do not know of each other.

@@ -3,6 +3,7 @@ package cpu
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -25,6 +26,9 @@ type queue struct {
 	base uintptr
 	bufs uint32
 
+	own     *own
+	ownUsed bool // the burst has left keys in own
+
 	nonce [saltLen + ivLen]byte
 	aad   [12]byte
 	recs  [ahead]uintptr
@@ -39,6 +43,7 @@ type queue struct {
 	turn              atomic.Uint64
 	submitted, polled atomic.Uint64
 	closed            atomic.Bool
+	end               sync.Once
 }
 
 // Queue opens queue i over the buffers of pool. A number may be opened again
@@ -55,7 +60,11 @@ func (s *session) Queue(i int, pool *sal.Pool) (sal.Queue, error) {
 	if q := s.queues[i]; q != nil && !q.closed.Load() {
 		return nil, fmt.Errorf("queue %d: %w", i, sal.ErrBusy)
 	}
-	q := &queue{s: s, id: uint32(i) + 1, base: pool.Base(), bufs: uint32(pool.Size()),
+	o, err := newOwn()
+	if err != nil {
+		return nil, fmt.Errorf("memory for queue %d: %v: %w", i, err, sal.ErrFull)
+	}
+	q := &queue{s: s, own: o, id: uint32(i) + 1, base: pool.Base(), bufs: uint32(pool.Size()),
 		done: make([]sal.Job, depth), doneMask: depth - 1}
 	s.queues[i] = q
 	return q, nil
@@ -85,6 +94,10 @@ func (q *queue) work(jobs []sal.Job) {
 			q.one(&jobs[i])
 		}
 		jobs = jobs[n:]
+	}
+	if q.ownUsed {
+		q.ownUsed = false
+		q.own.tidy()
 	}
 }
 
@@ -127,6 +140,10 @@ func (q *queue) one(j *sal.Job) {
 	// nonce twice.
 	if r.state.Load() != live || r.op != j.Op {
 		j.Status = sal.StatusNoSA
+		return
+	}
+	if r.how != isAEAD {
+		q.other(j, r, c.blocks[i])
 		return
 	}
 	if int(j.Off)+espLen+ivLen+int(j.Len)+icvLen > sal.BufSize || j.Desc.Buf() >= q.bufs {
@@ -198,5 +215,9 @@ func (q *queue) InFlight() int { return int(q.submitted.Load() - q.polled.Load()
 // Close gives the number free. Jobs that are done can still be polled.
 func (q *queue) Close() error {
 	q.closed.Store(true)
+	q.forget()
 	return nil
 }
+
+// forget gives the queue's own memory back, when no call can be in it.
+func (q *queue) forget() { q.end.Do(func() { q.own.close() }) }

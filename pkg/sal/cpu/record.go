@@ -8,12 +8,15 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"golang.org/x/crypto/chacha20poly1305"
+
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
 )
 
 const (
-	saltLen = 4 // RFC 4106 section 4
+	// Of all AEADs that there are: RFC 4106 section 4, RFC 7634 section 2.
+	saltLen = 4
 	ivLen   = 8
 	icvLen  = 16
 
@@ -35,7 +38,8 @@ type record struct {
 	state atomic.Uint32 // free, live or deleted
 	op    sal.Op        // the one operation this SA does
 	esn   bool
-	_     [2]byte
+	how   uint8 // which cipher
+	mac   uint8 // which hash, noMAC with an AEAD
 	salt  [saltLen]byte
 	// owner is the queue (number + 1) that counts in packets and bytes without
 	// locked instructions: the first that uses the SA. All others count in
@@ -43,8 +47,9 @@ type record struct {
 	owner            atomic.Uint32
 	packets, bytes   uint64
 	packets2, bytes2 atomic.Uint64
-	_                [lineLen - 48]byte
-	aead             [aeadRoom]byte // what cipher.AEAD points at
+	iv, icv          uint8 // lengths, where the cipher is no AEAD
+	_                [lineLen - 50]byte
+	aead             [aeadRoom]byte // what cipher.AEAD points at, or cipher.Block; see macKeys
 	errors           errorCounts
 }
 
@@ -91,6 +96,21 @@ func field(t reflect.Type, names ...string) (f reflect.StructField, ok bool) {
 
 type errorCounts [16]atomic.Uint64
 
+// Ciphers, as record.how says.
+const (
+	isAEAD uint8 = iota
+	isNull
+	isCBC
+	isCTR
+)
+
+// macKeys are in the end of the room that an AEAD would fill.
+func (r *record) macKeys() *macKeys {
+	return (*macKeys)(unsafe.Pointer(&r.aead[macsAt]))
+}
+
+const macsAt = (aeadRoom - int(unsafe.Sizeof(macKeys{}))) &^ (lineLen - 1)
+
 // States of a record. A packet is only worked on while live.
 const (
 	free uint32 = iota
@@ -128,6 +148,7 @@ type chunk struct {
 	// aeads[i] points into recs[i].aead, or to the heap where the standard
 	// library's type does not allow that.
 	aeads  [chunkSAs]cipher.AEAD
+	blocks [chunkSAs]cipher.Block // as well, where the cipher is no AEAD
 	region *mem.Region
 }
 
@@ -139,10 +160,49 @@ func newChunk() (*chunk, error) {
 	return &chunk{recs: (*[chunkSAs]record)(r.Ptr()), region: r}, nil
 }
 
-// install expands the key into record i. Nothing of the key stays on the heap
-// if that can be helped.
+// install expands the keys into record i. Nothing of them stays on the heap if
+// that can be helped.
 func (c *chunk) install(i int, cfg *sal.SAConfig) error {
-	key := cfg.Key[:len(cfg.Key)-saltLen]
+	shape, _ := cfg.Algorithm.Shape()
+	lay, err := cfg.Layout()
+	if err != nil {
+		return err
+	}
+	key := cfg.Key[:len(cfg.Key)-shape.Salt]
+	r := &c.recs[i]
+	copy(r.salt[:], cfg.Key[len(key):])
+	r.op, r.esn = sal.Seal, cfg.ESN
+	if cfg.Direction == sal.Inbound {
+		r.op = sal.Open
+	}
+	r.iv, r.icv, r.mac = uint8(lay.IV), uint8(lay.ICV), macOf[cfg.Integrity]
+	switch cfg.Algorithm {
+	case sal.AESGCM16:
+		err = c.gcm(i, key)
+	case sal.ChaCha20Poly1305:
+		var a cipher.AEAD
+		if a, err = chacha20poly1305.New(key); err == nil {
+			r.how, c.aeads[i] = isAEAD, r.take(a).(cipher.AEAD)
+		}
+	case sal.AESCBC:
+		r.how, err = isCBC, c.block(i, key)
+	case sal.AESCTR:
+		r.how, err = isCTR, c.block(i, key)
+	default:
+		r.how = isNull
+	}
+	if err == nil && r.mac != noMAC {
+		err = r.macKeys().expand(r.mac, cfg.IntegrityKey)
+	}
+	if err != nil {
+		c.wipe(i)
+		return err
+	}
+	r.state.Store(live)
+	return nil
+}
+
+func (c *chunk) gcm(i int, key []byte) error {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return fmt.Errorf("AES key of %d bytes: %w", len(key), sal.ErrInvalid)
@@ -153,26 +213,34 @@ func (c *chunk) install(i int, cfg *sal.SAConfig) error {
 		return fmt.Errorf("AES-GCM: %v: %w", err, sal.ErrNotSupported)
 	}
 	r := &c.recs[i]
-	copy(r.salt[:], cfg.Key[len(key):])
-	r.op, r.esn = sal.Seal, cfg.ESN
-	if cfg.Direction == sal.Inbound {
-		r.op = sal.Open
-	}
-	if movable(aead) {
-		v := reflect.ValueOf(aead).Elem()
-		at := reflect.NewAt(v.Type(), unsafe.Pointer(&r.aead))
-		at.Elem().Set(v)
-		v.SetZero()
-		aead = at.Interface().(cipher.AEAD)
-	}
-	c.aeads[i] = aead
-	r.state.Store(live)
+	r.how, c.aeads[i] = isAEAD, r.take(aead).(cipher.AEAD)
 	return nil
+}
+
+func (c *chunk) block(i int, key []byte) error {
+	b, err := aes.NewCipher(key)
+	if err != nil {
+		return fmt.Errorf("AES key of %d bytes: %w", len(key), sal.ErrInvalid)
+	}
+	c.blocks[i] = c.recs[i].take(b).(cipher.Block)
+	return nil
+}
+
+// take moves what v points at into the record, if it may lie there.
+func (r *record) take(v any) any {
+	if !movable(v) {
+		return v
+	}
+	x := reflect.ValueOf(v).Elem()
+	at := reflect.NewAt(x.Type(), unsafe.Pointer(&r.aead))
+	at.Elem().Set(x)
+	x.SetZero()
+	return at.Interface()
 }
 
 // wipe forgets everything in record i.
 func (c *chunk) wipe(i int) {
-	c.aeads[i] = nil
+	c.aeads[i], c.blocks[i] = nil, nil
 	r := &c.recs[i]
 	mem.Wipe(unsafe.Slice((*byte)(unsafe.Pointer(r)), recLen))
 }

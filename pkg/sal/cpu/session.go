@@ -143,7 +143,7 @@ func (s *session) AddSA(g sal.Group, cfg *sal.SAConfig) (sal.SA, error) {
 	}
 	s.sas[h] = &sa{sal.SAInfo{
 		SA: h, Group: g, SPI: cfg.SPI, Direction: cfg.Direction, Mode: cfg.Mode, Algorithm: cfg.Algorithm,
-		KeyBits: (len(cfg.Key) - saltLen) * 8, ESN: cfg.ESN,
+		Integrity: cfg.Integrity, KeyBits: cfg.KeyBits(), ESN: cfg.ESN,
 	}}
 	at, _ := slices.BinarySearch(x.sas, h)
 	x.sas = slices.Insert(x.sas, at, h)
@@ -155,19 +155,14 @@ func supported(c *sal.SAConfig) error {
 	switch {
 	case c.Mode != sal.ModeCrypto:
 		return fmt.Errorf("mode %d: %w", c.Mode, sal.ErrNotSupported)
-	case c.Algorithm != sal.AESGCM16:
-		return fmt.Errorf("algorithm %d: %w", c.Algorithm, sal.ErrNotSupported)
 	case c.Direction != sal.Inbound && c.Direction != sal.Outbound:
 		return fmt.Errorf("direction %d: %w", c.Direction, sal.ErrInvalid)
 	case c.SPI == 0:
 		// RFC 4303 section 2.1: 0 never goes over the wire.
 		return fmt.Errorf("SPI 0: %w", sal.ErrInvalid)
 	}
-	switch len(c.Key) - saltLen {
-	case 16, 24, 32:
-		return nil
-	}
-	return fmt.Errorf("key and salt of %d bytes: %w", len(c.Key), sal.ErrInvalid)
+	_, err := c.Layout()
+	return err
 }
 
 // handle takes a free record: used ones first, so that the memory stays dense.
@@ -390,6 +385,7 @@ func (s *session) Close() error {
 			for t := q.turn.Load(); t&1 == 1 && q.turn.Load() == t; { // at most a burst
 				runtime.Gosched()
 			}
+			q.forget()
 		}
 	}
 	for k := range s.chunks {

@@ -4,7 +4,8 @@
 //
 //	saltest.go  Run: the suite for engines, and how its tests talk to one
 //	vectors.go  known answers
-//	crypto.go   the tests of the packet path
+//	crypto.go   the tests of the packet path, with AES-GCM
+//	esp.go      the packet path with all other algorithms
 //	control.go  the tests of discovery, SAs, groups, events
 //	faulty.go   Faulty: an engine with faults
 //	port.go     RunPort: the suite for port drivers
@@ -48,6 +49,9 @@ func Run(t *testing.T, new func() sal.Device, o ...Options) {
 		{"NoSA", testNoSA}, {"NoRoom", testNoRoom}, {"KeyIsCopied", testKeyIsCopied}, {"Stats", testStats},
 		{"Order", testOrder}, {"DelSAInFlight", testDelSAInFlight}, {"DelSAUnderTraffic", testDelSAUnderTraffic},
 		{"ManyQueues", testManyQueues}, {"Allocations", testAllocations},
+		{"ESP/KnownAnswers", testESPKnownAnswers}, {"ESP/Lengths", testESPLengths}, {"ESP/Mixed", testESPMixed},
+		{"ESP/BadICV", testESPBadICV}, {"ESP/Room", testESPRoom}, {"ESP/IVs", testESPIVs},
+		{"ESP/Allocations", testESPAllocations}, {"ESP/Refusals", testESPRefusals},
 	}
 	for _, x := range tests {
 		t.Run(x.name, func(t *testing.T) {
