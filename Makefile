@@ -4,6 +4,7 @@ GO    ?= go
 BENCH ?= .
 COUNT ?= 1
 FUZZTIME ?= 20s
+SOAK  ?= 30m
 BINS  := vrouterd fastpathd vrouterctl
 
 .PHONY: help build demo test bench lint generate fuzz race clean deps peers soak
@@ -11,7 +12,7 @@ BINS  := vrouterd fastpathd vrouterctl
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo 'demo: KEEP=1 leaves the two sites up.   bench: BENCH=regex COUNT=n.   fuzz: FUZZTIME=20s for each target.'
+	@echo 'demo: KEEP=1 leaves the two sites up.   bench: BENCH=regex COUNT=n.   fuzz: FUZZTIME=20s for each target.   soak: SOAK=30m.'
 
 build: ## the commands into bin/
 	@mkdir -p bin
@@ -29,6 +30,9 @@ demo: deps build ## two sites, an IPsec tunnel, real packets (needs root for net
 test: peers build ## all tests; those that need root or a program say so when they are skipped
 	$(GO) test $$($(GO) list ./... | grep -v /cmd/e2e)
 	$(GO) test ./cmd/e2e # alone: it counts every packet of a paced stream
+
+soak: peers build ## the demo's network under traffic and commits for SOAK (30m); memory must be flat
+	SOAK=$(SOAK) $(GO) test ./cmd/e2e -run '^TestSoak$$' -v -count 1 -timeout 24h
 
 race: ## all tests but the end-to-end ones, under the race detector
 	$(GO) test -race -short ./...
