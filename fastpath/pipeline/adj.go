@@ -20,6 +20,7 @@ const (
 	AdjBlackhole           // drop silently
 	AdjUnreachable         // drop, ICMP host unreachable
 	AdjProhibit            // drop, ICMP administratively prohibited
+	AdjGroup               // several next hops; route puts one of them in its place
 )
 
 // Adj is one adjacency: 32 bytes, pointer-free, in mapped memory. Flows, routes

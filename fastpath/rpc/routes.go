@@ -71,13 +71,16 @@ func (w *change) change() (*fastpath.Change, error) {
 //	kind       a byte
 //	interface  its number as a varint
 //	next hop   address
+//	next hops  a text, its length as a varint before it
 //
 // where an address is a byte of length (0, 4 or 16) and that many bytes.
 func appendRoute(b []byte, r *route.Config, iface uint64) []byte {
 	b = appendAddr(b, r.Prefix.Addr())
 	b = append(b, byte(r.Prefix.Bits()+1), byte(r.Kind))
 	b = binary.AppendUvarint(b, iface)
-	return appendAddr(b, r.NextHop)
+	b = appendAddr(b, r.NextHop)
+	b = binary.AppendUvarint(b, uint64(len(r.Hops)))
+	return append(b, r.Hops...)
 }
 
 func appendAddr(b []byte, a netip.Addr) []byte {
@@ -110,8 +113,16 @@ func cutRoute(b *[]byte, r *route.Config) (iface uint64, err error) {
 		return 0, errRow
 	}
 	*b = (*b)[n:]
-	r.NextHop, err = cutAddr(b)
-	return iface, err
+	if r.NextHop, err = cutAddr(b); err != nil {
+		return 0, err
+	}
+	size, n := binary.Uvarint(*b)
+	if n <= 0 || size > uint64(len(*b)-n) {
+		return 0, errRow
+	}
+	r.Hops = route.Hops((*b)[n : n+int(size)])
+	*b = (*b)[n+int(size):]
+	return iface, nil
 }
 
 func cutAddr(b *[]byte) (a netip.Addr, err error) {

@@ -232,6 +232,7 @@ func TestRoutes(t *testing.T) {
 			{Prefix: netip.PrefixFrom(a4, 0), Kind: route.Prohibit}, {Prefix: netip.PrefixFrom(a6, 128), Kind: route.Receive, Iface: "a"}},
 		"invalid": {{}, {Prefix: netip.PrefixFrom(a4, 33)}, {Prefix: netip.PrefixFrom(netip.Addr{}, 8)}},
 		"mapped":  {{Prefix: netip.MustParsePrefix("::ffff:192.0.2.0/120"), NextHop: netip.MustParseAddr("::ffff:1.2.3.4")}},
+		"hops":    {{Prefix: netip.PrefixFrom(a4, 0), Hops: route.MakeHops([]route.Hop{{Iface: "a", NextHop: a4}, {Iface: "b", Weight: 7}})}, {Prefix: netip.PrefixFrom(a6, 0), Iface: "a"}},
 		"zone":    {{Prefix: netip.PrefixFrom(a6, 64), NextHop: netip.MustParseAddr("fe80::1%wan")}},
 	} {
 		c := &fastpath.Change{Route: route.Change{Set: rs}}
@@ -240,7 +241,7 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
-	for _, w := range []change{{Rows: []byte{0}}, {Rows: []byte{5, 0, 0, 0}}, {Rows: []byte{0, 0, 0, 0, 0}}, {Rows: []byte{0, 0, 0, 0x80}}, {Rows: []byte{0, 0, 0, 0, 4, 1}, Ifaces: []string{"a"}}} {
+	for _, w := range []change{{Rows: []byte{0}}, {Rows: []byte{5, 0, 0, 0}}, {Rows: []byte{0, 0, 0, 0, 0}}, {Rows: []byte{0, 0, 0, 0x80}}, {Rows: []byte{0, 0, 0, 0, 4, 1}, Ifaces: []string{"a"}}, {Rows: []byte{0, 0, 0, 0, 0}, Ifaces: []string{"a"}}, {Rows: []byte{0, 0, 0, 0, 0, 9, 1}, Ifaces: []string{"a"}}} {
 		if _, err := w.change(); err == nil {
 			t.Errorf("rows %x are accepted", w.Rows)
 		}

@@ -81,6 +81,13 @@ func drop(c *fastpath.Change, o object) bool {
 		n := len(c.Iface.Set)
 		c.Iface.Set = slices.DeleteFunc(c.Iface.Set, func(x iface.Config) bool { return x.Name == o.key })
 		c.Neigh.Set = slices.DeleteFunc(c.Neigh.Set, func(x neigh.Config) bool { return x.Iface == o.key })
+		for i := range c.Route.Set {
+			if x := &c.Route.Set[i]; x.Hops != "" { // the others do
+				if x.Hops = x.Hops.Without(o.key); x.Hops == "" {
+					x.Iface = o.key
+				}
+			}
+		}
 		c.Route.Set = slices.DeleteFunc(c.Route.Set, func(x route.Config) bool { return x.Iface == o.key })
 		return len(c.Iface.Set) < n
 	case "neigh":

@@ -23,6 +23,7 @@ type Config struct {
 	Kind    Kind
 	Iface   string     // Unicast and Receive
 	NextHop netip.Addr // same family as Prefix; invalid: connected
+	Hops    Hops       // several next hops, instead of Iface and NextHop
 }
 
 // Change is what a commit does to the FIB. A Set of an existing prefix

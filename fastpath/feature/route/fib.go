@@ -44,7 +44,10 @@ func (f *Feature) install(t target, bump bool) {
 		// still run out. Packets then take the next shorter route, as they would
 		// if this one had not come.
 		f.env.Log.Error("route could not be installed", "prefix", t.prefix.String(), "error", fmt.Errorf("FIB: %w", err))
-		if t.held {
+		switch {
+		case t.group != nil:
+			f.drop(t.group, true)
+		case t.held:
 			f.env.Neigh.Release(t.adj)
 		}
 		return
@@ -52,15 +55,16 @@ func (f *Feature) install(t target, bump bool) {
 	f.refer(t.prefix, t.adj, 1)
 	if old != 0 {
 		f.refer(t.prefix, old, -1)
-		if f.env.Adj.At(old).Kind() == pipeline.AdjNeighbour {
-			f.env.Neigh.Release(old)
-		}
 	}
 	if bump {
 		if old == 0 {
-			old = f.cover(t.prefix)
+			f.askAgain(f.cover(t.prefix))
+		} else {
+			f.askAgain(old)
 		}
-		f.askAgain(old)
+	}
+	if old != 0 {
+		f.release(old)
 	}
 }
 
@@ -79,18 +83,13 @@ func (f *Feature) remove(p netip.Prefix, bump bool) {
 	if bump {
 		f.askAgain(old)
 	}
-	if f.env.Adj.At(old).Kind() == pipeline.AdjNeighbour {
-		f.env.Neigh.Release(old)
-	}
+	f.release(old)
 }
 
 // refer keeps count of who names an interface, and of own addresses.
 func (f *Feature) refer(p netip.Prefix, adj uint32, n int) {
-	a := f.env.Adj.At(adj)
-	if i := a.If(); i != 0 {
-		f.perIf[i] += n
-	}
-	if a.Kind() == pipeline.AdjReceive && p.IsSingleIP() {
+	f.ifaces(adj, func(i pipeline.IfIndex) { f.perIf[i] += n })
+	if f.env.Adj.At(adj).Kind() == pipeline.AdjReceive && p.IsSingleIP() {
 		f.own.add(p.Addr(), n)
 	}
 }
@@ -110,6 +109,11 @@ func (f *Feature) cover(p netip.Prefix) uint32 {
 // "no route". Behind a connected prefix are flows of its neighbours, each with
 // an adjacency of its own: then all flows ask.
 func (f *Feature) askAgain(h uint32) {
+	if g := f.groups.byAdj[h]; g != nil {
+		for _, m := range g.members {
+			f.askAgain(m.adj)
+		}
+	}
 	if f.env.Adj.At(h).Kind() == pipeline.AdjGlean {
 		f.env.BumpFlows()
 	}
@@ -120,6 +124,9 @@ func (f *Feature) askAgain(h uint32) {
 func (f *Feature) Path4(dst uint32) (adj, gen uint32) {
 	seq := f.env.Seq.Load()
 	h := f.v4.Lookup(dst)
+	if a := f.env.Adj.At(h); a.Kind() == pipeline.AdjGroup {
+		h = f.groups.toward(a, 0, uint64(dst))
+	}
 	if a := f.env.Adj.At(h); a.Kind() == pipeline.AdjGlean {
 		if n := f.env.Neigh.Find4(a.If(), dst); n != 0 {
 			h = n
@@ -132,6 +139,9 @@ func (f *Feature) Path4(dst uint32) (adj, gen uint32) {
 func (f *Feature) Path6(hi, lo uint64) (adj, gen uint32) {
 	seq := f.env.Seq.Load()
 	h := f.v6.Lookup(hi, lo)
+	if a := f.env.Adj.At(h); a.Kind() == pipeline.AdjGroup {
+		h = f.groups.toward(a, hi, lo)
+	}
 	if a := f.env.Adj.At(h); a.Kind() == pipeline.AdjGlean {
 		if n := f.env.Neigh.Find6(a.If(), hi, lo); n != 0 {
 			h = n

@@ -3,17 +3,17 @@ package route
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/lpm"
 )
 
 // The files: route.go commits, fib.go the tables and who must ask again,
-// stage.go what workers ask, local.go packets to the vRouter itself, icmp.go
+// group.go several next hops, stage.go what workers ask, local.go packets to the vRouter itself, icmp.go
 // what senders are told.
 //
-// Not done: more than one next hop for a prefix; redirects; reverse path
-// checks; multicast.
+// Not done: redirects; reverse path checks; multicast.
 
 // Feature is the FIB. All methods but Path4, Path6 and those of its stages and
 // sinks are called under the engine's lock.
@@ -28,6 +28,7 @@ type Feature struct {
 	perIf   map[pipeline.IfIndex]int // routes that name an interface
 	own     *filter
 	limits  []*limiter
+	groups  *groups
 
 	// Lookup finds the route of each packet, Local takes what is for the
 	// vRouter itself and what may not be forwarded, Stage what leads nowhere.
@@ -72,6 +73,9 @@ func New(env *pipeline.Env, routes int) (*Feature, error) {
 		}
 		f.limits = append(f.limits, l)
 	}
+	if f.groups, err = newGroups(env.Grace); err != nil {
+		return nil, fmt.Errorf("groups of next hops: %w", err)
+	}
 	f.Lookup, f.Local, f.Stage = lookup{f}, local{}, reach{}
 	env.FIB = f
 	return f, nil
@@ -79,11 +83,12 @@ func New(env *pipeline.Env, routes int) (*Feature, error) {
 
 // prepared is a change that is ready.
 type prepared struct {
-	f    *Feature
-	set  []target
-	del  []netip.Prefix
-	gone []pipeline.IfIndex
-	made []recvKey
+	f      *Feature
+	set    []target
+	del    []netip.Prefix
+	gone   []pipeline.IfIndex
+	made   []recvKey
+	groups map[groupKey]*group // that this change has asked for
 	// dead are the prefixes whose route goes or is replaced, freed their number
 	// by the interface of that route. See unused.
 	dead  map[netip.Prefix]bool
@@ -94,6 +99,7 @@ type target struct {
 	prefix netip.Prefix
 	adj    uint32
 	held   bool // by neigh
+	group  *group
 }
 
 // Prepare checks routes and finds their adjacencies.
@@ -149,6 +155,12 @@ func (p *prepared) one(b *pipeline.Builder, r *Config) (t target, err error) {
 		fam = pipeline.V6
 	}
 	t.prefix = r.Prefix
+	if r.Hops != "" {
+		if t.group, err = p.hold(b, r, v6); err == nil {
+			t.adj = t.group.adj
+		}
+		return t, err
+	}
 	switch r.Kind {
 	case Blackhole, Unreachable, Prohibit:
 		if r.NextHop.IsValid() {
@@ -178,8 +190,8 @@ func (p *prepared) one(b *pipeline.Builder, r *Config) (t target, err error) {
 		}
 	case !r.NextHop.IsValid():
 		t.adj = f.env.Neigh.Glean(x, v6)
-	case r.NextHop.Is6() != v6 || r.NextHop.Is4In6() || r.NextHop.IsMulticast() || r.NextHop.IsUnspecified() || r.NextHop.IsLoopback():
-		return t, refuse(r.Prefix, "NextHop", fmt.Sprintf("%v cannot be the next hop of this route", r.NextHop))
+	case notHop(r.NextHop, v6) != "":
+		return t, refuse(r.Prefix, "NextHop", notHop(r.NextHop, v6))
 	default:
 		var ok bool
 		if t.adj, ok = f.env.Neigh.Hold(x, r.NextHop.WithZone("")); !ok {
@@ -197,7 +209,7 @@ func (p *prepared) unused(i pipeline.IfIndex, name string) error {
 		p.dead, p.freed = map[netip.Prefix]bool{}, map[pipeline.IfIndex]int{}
 		die := func(d netip.Prefix) {
 			if h := f.get(d); h != 0 && !p.dead[d] {
-				p.freed[f.env.Adj.At(h).If()]++
+				f.ifaces(h, func(i pipeline.IfIndex) { p.freed[i]++ })
 			}
 			p.dead[d] = true
 		}
@@ -214,8 +226,12 @@ func (p *prepared) unused(i pipeline.IfIndex, name string) error {
 	}
 	found := netip.Prefix{}
 	look := func(q netip.Prefix, h uint32) bool {
-		if f.env.Adj.At(h).If() == i && !p.dead[q] {
-			found = q
+		if !p.dead[q] {
+			f.ifaces(h, func(k pipeline.IfIndex) {
+				if k == i {
+					found = q
+				}
+			})
 		}
 		return !found.IsValid()
 	}
@@ -229,7 +245,10 @@ func (p *prepared) unused(i pipeline.IfIndex, name string) error {
 // Abort gives back what Prepare took.
 func (p *prepared) Abort() {
 	for _, t := range p.set {
-		if t.held {
+		switch {
+		case t.group != nil:
+			p.f.drop(t.group, false)
+		case t.held:
 			p.f.env.Neigh.Release(t.adj)
 		}
 	}
@@ -287,9 +306,18 @@ func (f *Feature) State() []State {
 	l := make([]State, 0, f.v4.Len()+f.v6.Len())
 	f.each(func(p netip.Prefix, h uint32) {
 		a := f.env.Adj.At(h)
-		l = append(l, State{Config: f.config(t, p, h), Resolved: a.Kind() != pipeline.AdjNeighbour || a.Resolved()})
+		l = append(l, State{Config: f.config(t, p, h), Resolved: f.resolved(h, a)})
 	})
 	return l
+}
+
+// resolved tells whether packets can leave by an adjacency at once; by one of
+// several is enough.
+func (f *Feature) resolved(h uint32, a *pipeline.Adj) bool {
+	if g := f.groups.byAdj[h]; g != nil {
+		return slices.ContainsFunc(g.members, func(m member) bool { return f.resolved(m.adj, f.env.Adj.At(m.adj)) })
+	}
+	return a.Kind() != pipeline.AdjNeighbour || a.Resolved()
 }
 
 // config is a route as it was configured: prefix and adjacency say all of it.
@@ -302,6 +330,8 @@ func (f *Feature) config(t *pipeline.Ifaces, p netip.Prefix, h uint32) Config {
 	switch a.Kind() {
 	case pipeline.AdjNeighbour:
 		c.NextHop, _ = f.env.Neigh.Addr(h)
+	case pipeline.AdjGroup:
+		c.Hops = f.groups.byAdj[h].key.hops
 	case pipeline.AdjReceive:
 		c.Kind = Receive
 	case pipeline.AdjBlackhole:
@@ -318,6 +348,7 @@ func (f *Feature) config(t *pipeline.Ifaces, p netip.Prefix, h uint32) Config {
 func (f *Feature) Close() {
 	_ = f.v4.Close()
 	_ = f.v6.Close()
+	_ = f.groups.rows.Unmap()
 	f.own.close()
 	for _, l := range f.limits {
 		l.close()

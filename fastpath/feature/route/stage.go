@@ -41,7 +41,7 @@ func (s lookup) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	if v.V6 {
 		return s.walk6(c, v, idx)
 	}
-	if len(idx) == v.N && v.Same && v.Some == 0 && s.whole(c, v) {
+	if len(idx) == v.N && v.Same && v.Some == 0 && s.whole(c, v, idx) {
 		return idx
 	}
 	n := 0
@@ -77,13 +77,16 @@ func (s lookup) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 			v.Some |= pipeline.FlagOwn
 		}
 	}
+	if kinds&(1<<pipeline.AdjGroup) != 0 {
+		kinds = s.f.groups.spread(c, v, idx, kinds)
+	}
 	v.Kinds = kinds
 	return idx
 }
 
 // whole is Walk for a burst of which every packet is in the list and none is
 // out of the ordinary; false: some is, and nothing has been done.
-func (s lookup) whole(c *pipeline.Ctx, v *pipeline.Vec) bool {
+func (s lookup) whole(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) bool {
 	n := v.N
 	key, dst4, adj := v.K4[:n], v.Dst4[:n], v.Adj[:n]
 	own := s.f.own
@@ -111,6 +114,9 @@ func (s lookup) whole(c *pipeline.Ctx, v *pipeline.Vec) bool {
 			}
 		}
 		v.Some |= pipeline.FlagOwn
+	}
+	if kinds&(1<<pipeline.AdjGroup) != 0 {
+		kinds = s.f.groups.spread(c, v, idx, kinds)
 	}
 	v.Kinds = kinds
 	return true
@@ -182,6 +188,9 @@ func (s lookup) walk6(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 				nds++
 			}
 		}
+	}
+	if v.Kinds&(1<<pipeline.AdjGroup) != 0 {
+		v.Kinds = s.f.groups.spread(c, v, idx, v.Kinds)
 	}
 	if nds == 0 {
 		return idx

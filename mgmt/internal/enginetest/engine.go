@@ -260,7 +260,17 @@ func (e *Engine) check() error {
 		}
 	}
 	for p, r := range e.routes {
-		if _, ok := e.ifaces[r.Iface]; !ok && (r.Kind == route.Unicast || r.Kind == route.Receive) {
+		if r.Hops != "" {
+			l, err := r.Hops.List()
+			if err != nil || r.Iface != "" || r.NextHop.IsValid() || r.Kind != route.Unicast {
+				return fmt.Errorf("route %v: next hops %q: %v", p, r.Hops, err)
+			}
+			for _, h := range l {
+				if _, ok := e.ifaces[h.Iface]; !ok {
+					return fmt.Errorf("route %v: no interface %q", p, h.Iface)
+				}
+			}
+		} else if _, ok := e.ifaces[r.Iface]; !ok && (r.Kind == route.Unicast || r.Kind == route.Receive) {
 			return fmt.Errorf("route %v: no interface %q", p, r.Iface)
 		}
 		if p != p.Masked() {

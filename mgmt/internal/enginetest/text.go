@@ -77,6 +77,9 @@ func One(o any) string {
 		if o.NextHop.IsValid() {
 			put(" via=%v", o.NextHop)
 		}
+		if o.Hops != "" {
+			put(" hops=[%s]", strings.ReplaceAll(strings.TrimSpace(string(o.Hops)), "\n", ", "))
+		}
 	case ipsec.Policy:
 		put("%s %s %s order=%d reqid=%d %s", o.Name, direction(o.Direction), [...]string{"protect", "bypass", "discard"}[o.Action], o.Order, o.ReqID, selector(o.Selector))
 		put("%s", tunnel(o.LocalTunnel, o.RemoteTunnel))
