@@ -117,7 +117,7 @@ func (n *NS) VM(name, bridge string, programs ...string) (*VM, error) {
 	v.proc, err = n.Start(name+"-qemu", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", "q35,accel=tcg,usb=off,smbus=off,sata=off,hpet=off", "-cpu", "max", "-smp", "1", "-m", "256",
 		"-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", initrd,
-		"-append", "console=ttyS0 rdinit=/init panic=-1 mitigations=off random.trust_cpu=on quiet loglevel=4",
+		"-append", "console=ttyS0 rdinit=/init panic=-1 mitigations=off random.trust_cpu=on cryptomgr.notests=1 quiet loglevel=4",
 		"-serial", "file:"+v.log,
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=cmd,path="+sock, "-device", "virtserialport,chardev=cmd,nr=1",
 		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no,vhost=off", "-device", "virtio-net-pci,netdev=net,romfile=,mac="+v.MAC,
