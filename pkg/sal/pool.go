@@ -84,6 +84,17 @@ func (p *Pool) Return(d []Desc) {
 	p.mu.Unlock()
 }
 
+// Take is the opposite of Return: up to len(b) buffers, for those who have no
+// cache. It says how many.
+func (p *Pool) Take(b []uint32) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := min(len(b), len(p.free))
+	copy(b, p.free[len(p.free)-n:])
+	p.free = p.free[:len(p.free)-n]
+	return n
+}
+
 // A Cache is one goroutine's stock of free buffers. It allocates nothing after
 // NewCache and takes the pool's lock once for hundreds of buffers.
 type Cache struct {

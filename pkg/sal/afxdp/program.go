@@ -18,6 +18,10 @@ const (
 	xdpDrop, xdpPass = 1, 2
 
 	atData, atDataEnd, atQueue = 0, 4, 16 // struct xdp_md
+
+	// license is of the instructions below alone: the kernel lets only programs
+	// under the GPL too ask for tags.
+	license = "Dual MIT/GPL"
 )
 
 // program is the XDP program of a port on its device, with the map of its
@@ -31,10 +35,12 @@ type program struct {
 	native bool
 	// tags: VLAN tags that the kernel keeps beside a frame are put back.
 	tags bool
+	why  error // when not
 }
 
-// newProgram loads the program for a device; nothing is attached yet.
-func newProgram(index, queues int) (_ *program, err error) {
+// newProgram loads the program for a device; nothing is attached yet. tags asks
+// for the part that puts VLAN tags back.
+func newProgram(index, queues int, tags bool) (_ *program, err error) {
 	p := &program{}
 	defer func() {
 		if err != nil {
@@ -47,11 +53,13 @@ func newProgram(index, queues int) (_ *program, err error) {
 	}
 	// A program that asks for tags is bound to its device, and not every
 	// kernel and driver has such.
-	if call, e := tagCall(); e == nil {
+	call, e := tagCall()
+	if e == nil && tags {
 		p.prog, e = ebpf.NewProgram(&ebpf.ProgramSpec{Name: "vrouter", Type: ebpf.XDP, Instructions: code(p.socks.FD(), call),
-			License: "Apache-2.0", Ifindex: uint32(index), Flags: unix.BPF_F_XDP_DEV_BOUND_ONLY})
+			License: license, Ifindex: uint32(index), Flags: unix.BPF_F_XDP_DEV_BOUND_ONLY})
 		p.tags = e == nil
 	}
+	p.why = e
 	if p.prog == nil {
 		if err = p.plain(); err != nil {
 			return nil, err
@@ -66,7 +74,7 @@ func (p *program) plain() (err error) {
 		p.prog.Close()
 	}
 	p.tags = false
-	p.prog, err = ebpf.NewProgram(&ebpf.ProgramSpec{Name: "vrouter", Type: ebpf.XDP, Instructions: code(p.socks.FD(), nil), License: "Apache-2.0"})
+	p.prog, err = ebpf.NewProgram(&ebpf.ProgramSpec{Name: "vrouter", Type: ebpf.XDP, Instructions: code(p.socks.FD(), nil), License: license})
 	if err != nil {
 		return fmt.Errorf("XDP program: %w", explain(err))
 	}
@@ -142,11 +150,14 @@ func tagCall() (*asm.Instruction, error) {
 	return &i, nil
 }
 
-// attach puts the program onto the device, into its driver if that can.
-func (p *program) attach(index int) (err error) {
+// attach puts the program onto the device, into its driver if that can and
+// generic is not wanted.
+func (p *program) attach(index int, generic bool) (err error) {
 	o := link.XDPOptions{Program: p.prog, Interface: index, Flags: link.XDPDriverMode}
-	p.link, err = link.AttachXDP(o)
-	if err != nil && p.tags && errors.Is(err, unix.EOPNOTSUPP) {
+	if err = unix.EOPNOTSUPP; !generic {
+		p.link, err = link.AttachXDP(o)
+	}
+	if !generic && p.tags && errors.Is(err, unix.EOPNOTSUPP) {
 		if err = p.plain(); err != nil {
 			return err
 		}

@@ -40,6 +40,9 @@ func New(t testing.TB) *NS {
 	return n
 }
 
+// Enter gives a namespace that another process's test has made.
+func Enter(t testing.TB, name string) *NS { return &NS{t, name} }
+
 var sweep sync.Once
 
 // removeLeft removes the namespaces of test processes that are no more: one
