@@ -52,6 +52,12 @@ func New(s *yang.Schema) *Container { return NewAt(s.Root) }
 // input of an RPC, a notification.
 func NewAt(n *yang.Node) *Container { return &Container{S: n} }
 
+// Under gives a tree whose root, a node of schema root, holds c alone: the
+// notification in the tree that a filter is asked about.
+func Under(root *yang.Node, c *Container) *Container {
+	return &Container{S: root, kids: []Node{c}}
+}
+
 var edits atomic.Uint64
 
 func (c *Container) find(slot int) (int, bool) {
@@ -93,7 +99,7 @@ func (c *Container) Value(s *yang.Node) (v yang.Value, explicit, ok bool) {
 	if l, is := c.Child(s).(*Leaf); is {
 		return l.Value, true, true
 	}
-	if len(s.Defaults) == 0 || s.Kind != yang.Leaf || !c.CaseInUse(s) {
+	if len(s.Defaults) == 0 || s.Kind != yang.Leaf || !c.CaseInUse(s) || c.hides(s) {
 		return v, false, false
 	}
 	return s.Defaults[0], false, true
@@ -110,7 +116,7 @@ func (c *Container) Values(s *yang.Node) (v []yang.Value, explicit bool) {
 		})
 		return v, true
 	}
-	if len(s.Defaults) == 0 || !c.CaseInUse(s) {
+	if len(s.Defaults) == 0 || !c.CaseInUse(s) || c.hides(s) {
 		return nil, false
 	}
 	return s.Defaults, false
@@ -192,4 +198,13 @@ func Key(v ...yang.Value) string {
 		b.WriteString(x.Text)
 	}
 	return b.String()
+}
+
+// KeyValues gives the key values of a list entry.
+func (c *Container) KeyValues() []yang.Value {
+	v := make([]yang.Value, len(c.S.Keys))
+	for i, k := range c.S.Keys {
+		v[i], _, _ = c.Value(k)
+	}
+	return v
 }

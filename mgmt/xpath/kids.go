@@ -30,6 +30,8 @@ func (e *Eval) kids(up *Instance, d *yang.Node, yield func(*Instance) bool) bool
 	switch n := up.container().Child(d).(type) {
 	case nil:
 		return e.implied(up, d, yield)
+	case *data.Hidden:
+		return true
 	case *data.List:
 		ok, passing := true, e.passing
 		n.Each(func(key string, k data.Node) bool {

@@ -68,7 +68,11 @@ type Type struct {
 	Members []*Type  // of a union, in declaration order
 	Target  *Node    // of a leafref
 	NoInst  bool     // require-instance false
-	Bases   []*Identity
+	// Wild tells RFC 8341's node-instance-identifier from other
+	// instance-identifiers: keys may be left out, $USER may stand for a value,
+	// and / is everything.
+	Wild  bool
+	Bases []*Identity
 
 	// Range, Length and Patterns are what this very type statement says, not
 	// the typedefs below it: for tools that show or compare schemas.
@@ -200,6 +204,9 @@ func (s *Schema) baseType(st *stmt, sc *scope) *Type {
 	}
 	if v := sub(d, "units"); v != nil {
 		t.Units = v.Argument
+	}
+	if t.Name == nodeInstance { // a string by its definition; but its prefixes are those in scope (RFC 8341 section 3.5.2)
+		t.Base, t.NoInst, t.Wild = InstanceIdentifier, true, true
 	}
 	if f := natives[t.Name]; f != nil {
 		t.native, t.patterns = f, nil

@@ -154,7 +154,14 @@ func (t *Type) Parse(s string, ns Prefixes) (Value, error) {
 		}
 		return Value{}, fmt.Errorf("not an identity derived from %s", t.Bases[0].Text)
 	case InstanceIdentifier:
-		if !isInstanceID(s) {
+		if t.Wild {
+			if s == "/" {
+				return Value{s, t}, nil
+			}
+			if !isPath(s, wildPredicate) {
+				return Value{}, fmt.Errorf("not a path of prefixed names with keys as predicates")
+			}
+		} else if !isPath(s, predicate) {
 			return Value{}, fmt.Errorf("not an instance-identifier")
 		}
 		r, err := toModuleNames(s, ns)
@@ -207,9 +214,12 @@ func (t *Type) checkString(s *string, size func(string) int) error {
 	return nil
 }
 
-// isInstanceID checks the shape of an instance-identifier (RFC 7950 section
-// 9.13): steps with prefixes, predicates in brackets.
-func isInstanceID(s string) bool {
+// nodeInstance is the type of paths in access rules.
+const nodeInstance = "ietf-netconf-acm:node-instance-identifier"
+
+// isPath checks the shape of an instance-identifier (RFC 7950 section 9.13):
+// steps with prefixes, predicates in brackets.
+func isPath(s string, predicate *regexp.Regexp) bool {
 	i, steps := 0, 0
 	name := func() bool {
 		from := i
@@ -250,6 +260,10 @@ func isInstanceID(s string) bool {
 // predicate is what stands in the brackets of an instance-identifier: a place,
 // or a key or the value itself compared with a literal.
 var predicate = regexp.MustCompile(`^\s*(?:[1-9][0-9]*|(?:\.|[A-Za-z_][\w.-]*(?::[A-Za-z_][\w.-]*)?)\s*=\s*(?:'[^']*'|"[^"]*"))\s*$`)
+
+// wildPredicate is what stands in those of a node-instance-identifier: a key or
+// the value itself compared with a literal or with the name of the user.
+var wildPredicate = regexp.MustCompile(`^\s*(?:\.|[A-Za-z_][\w.-]*(?::[A-Za-z_][\w.-]*)?)\s*=\s*(?:'[^']*'|"[^"]*"|\$USER)\s*$`)
 
 // Legal tells whether a text has only the characters that YANG strings have,
 // which are those of XML (RFC 7950 section 9.4). An XML reader has seen to it
