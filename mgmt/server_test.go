@@ -56,7 +56,7 @@ func dataPlane() {
 
 // site is a server in a folder of its own.
 type site struct {
-	*testing.T
+	testing.TB
 	opt    Options
 	server *Server
 	log    *logs
@@ -81,9 +81,9 @@ func (l *logs) String() string {
 	return l.b.String()
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	dir := t.TempDir()
-	s := &site{T: t, log: &logs{}}
+	s := &site{TB: t, log: &logs{}}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -92,6 +92,7 @@ func run(ctx context.Context, c *config) error {
 	if err := secure(); err != nil {
 		return err
 	}
+	pace()
 	s, err := mgmt.New(c.Options)
 	if err != nil {
 		return err
