@@ -63,61 +63,95 @@ func naiveMatch(all []*policy, d sal.Direction, local, remote netip.Addr, p *pac
 
 func TestSPDAgainstNaiveTwin(t *testing.T) {
 	for seed := uint64(0); seed < 40; seed++ {
-		r := rand.New(rand.NewPCG(seed, 1))
-		s := &spd{seed: r.Uint64()}
-		var all []*policy
-		hits := 0
-		edit := s.edit()
-		for step := range 120 {
-			if len(all) > 0 && r.IntN(4) == 0 {
-				i := r.IntN(len(all))
-				edit.remove(all[i])
-				all = slices.Delete(all, i, i+1)
-			} else {
-				v6 := r.IntN(2) == 0
-				q := &policy{Policy: Policy{Name: fmt.Sprint(step), Direction: sal.Direction(r.IntN(2)), Order: r.Uint64(), Action: Action(r.IntN(3)),
-					Selector: Selector{Local: randomPrefix(r, v6), Remote: randomPrefix(r, v6), Proto: []int16{-1, 1, 6, 17, 60}[r.IntN(5)], LocalPorts: randomRanges(r), RemotePorts: randomRanges(r)}}}
-				var err error
-				if q.sel, err = compileSelector(&q.Selector); err != nil {
-					t.Fatal(err)
-				}
-				edit.add(q)
-				all = append(all, q)
-				slices.SortFunc(all, func(a, b *policy) int {
-					if a.Order < b.Order {
-						return -1
-					}
-					return 1
-				})
-			}
-			if r.IntN(3) > 0 { // several entries in one change
-				continue
-			}
-			old, n := s, s.n
-			s, edit = edit.done(), nil
-			if old.n != n || s.n != len(all) {
-				t.Fatalf("%d entries, want %d; %d before, now %d", s.n, len(all), n, old.n)
-			}
-			for range 60 {
-				v6 := r.IntN(2) == 0
-				l, m := randomPrefix(r, v6).Addr(), randomPrefix(r, v6).Addr()
-				p := packet{local: addrOf(l), remote: addrOf(m), lport: uint16(r.IntN(10)), rport: uint16(r.IntN(10)), proto: []uint8{1, 6, 17, 60}[r.IntN(4)], v6: v6, noPorts: r.IntN(5) == 0}
-				p.noProto = p.noPorts && v6 && p.proto == 60
-				d := sal.Direction(r.IntN(2))
-				got, want := s.match(d, &p), naiveMatch(all, d, l, m, &p)
-				if got != want {
-					t.Fatalf("seed %d step %d: %v → %v %+v: got %v, want %v", seed, step, l, m, p, got, want)
-				}
-				if want != nil {
-					hits++
-				}
-			}
-			edit = s.edit()
-		}
-		if hits == 0 {
+		if spdAgainstTwin(t, rand.New(rand.NewPCG(seed, 1)), 120) == 0 {
 			t.Fatal("no packet matched anything: the test proves nothing")
 		}
 	}
+}
+
+// FuzzSPD lets the fuzzer choose entries, their order and packets.
+func FuzzSPD(f *testing.F) {
+	for seed := range uint64(4) {
+		r, b := rand.New(rand.NewPCG(seed, 2)), make([]byte, 2000)
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		spdAgainstTwin(t, rand.New(&bytesSource{b: b, more: rand.NewPCG(1, 1)}), 1+min(len(b)/16, 120))
+	})
+}
+
+// bytesSource gives two bytes of a fuzzer for every draw. When there are no more
+// it goes on with numbers of its own: rand draws again until it likes one.
+type bytesSource struct {
+	b    []byte
+	more *rand.PCG
+}
+
+func (s *bytesSource) Uint64() uint64 {
+	if len(s.b) < 2 {
+		return s.more.Uint64()
+	}
+	x := uint64(s.b[0])<<8 | uint64(s.b[1])
+	s.b = s.b[2:]
+	return x * 0x0001_0001_0001_0001
+}
+
+// spdAgainstTwin changes an SPD again and again and matches packets against it
+// and against its naive twin. It tells how many matched.
+func spdAgainstTwin(t *testing.T, r *rand.Rand, steps int) (hits int) {
+	s := &spd{seed: r.Uint64()}
+	var all []*policy
+	edit := s.edit()
+	for step := range steps {
+		if len(all) > 0 && r.IntN(4) == 0 {
+			i := r.IntN(len(all))
+			edit.remove(all[i])
+			all = slices.Delete(all, i, i+1)
+		} else {
+			v6 := r.IntN(2) == 0
+			q := &policy{Policy: Policy{Name: fmt.Sprint(step), Direction: sal.Direction(r.IntN(2)), Order: r.Uint64()<<7 | uint64(step), Action: Action(r.IntN(3)),
+				Selector: Selector{Local: randomPrefix(r, v6), Remote: randomPrefix(r, v6), Proto: []int16{-1, 1, 6, 17, 60}[r.IntN(5)], LocalPorts: randomRanges(r), RemotePorts: randomRanges(r)}}}
+			var err error
+			if q.sel, err = compileSelector(&q.Selector); err != nil {
+				t.Fatal(err)
+			}
+			edit.add(q)
+			all = append(all, q)
+			slices.SortFunc(all, func(a, b *policy) int {
+				if a.Order < b.Order {
+					return -1
+				}
+				return 1
+			})
+		}
+		if r.IntN(3) > 0 { // several entries in one change
+			continue
+		}
+		old, n := s, s.n
+		s, edit = edit.done(), nil
+		if old.n != n || s.n != len(all) {
+			t.Fatalf("%d entries, want %d; %d before, now %d", s.n, len(all), n, old.n)
+		}
+		for range 60 {
+			v6 := r.IntN(2) == 0
+			l, m := randomPrefix(r, v6).Addr(), randomPrefix(r, v6).Addr()
+			p := packet{local: addrOf(l), remote: addrOf(m), lport: uint16(r.IntN(10)), rport: uint16(r.IntN(10)), proto: []uint8{1, 6, 17, 60}[r.IntN(4)], v6: v6, noPorts: r.IntN(5) == 0}
+			p.noProto = p.noPorts && v6 && p.proto == 60
+			d := sal.Direction(r.IntN(2))
+			got, want := s.match(d, &p), naiveMatch(all, d, l, m, &p)
+			if got != want {
+				t.Fatalf("step %d: %v → %v %+v: got %v, want %v", step, l, m, p, got, want)
+			}
+			if want != nil {
+				hits++
+			}
+		}
+		edit = s.edit()
+	}
+	return hits
 }
 
 func TestSelectorRefuses(t *testing.T) {
