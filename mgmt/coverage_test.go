@@ -24,7 +24,8 @@ import (
 
 // ownState are the state trees of the NETCONF server itself, which fills and
 // tests them.
-var ownState = []string{"/ietf-netconf-monitoring:netconf-state", "/ietf-yang-library:yang-library", "/vrouter-commit:commits"}
+var ownState = []string{"/ietf-netconf-monitoring:netconf-state", "/ietf-yang-library:yang-library", "/vrouter-commit:commits",
+	"/nc-notifications:netconf"}
 
 // withoutSource are state nodes that nobody fills, and why that is right.
 var withoutSource = map[string]string{}

@@ -33,13 +33,17 @@ var implemented = []string{
 	"ietf-netconf",
 	"ietf-netconf-acm",
 	"ietf-netconf-monitoring",
+	"ietf-netconf-notifications",
 	"ietf-netconf-with-defaults",
 	"ietf-yang-library",
+	"notifications",
+	"nc-notifications",
 
 	"vrouter-port",
 	"vrouter-sal",
 	"vrouter-fastpath",
 	"vrouter-commit",
+	"vrouter-notify",
 
 	"vrouter-deviations-old-state",
 	"vrouter-deviations-ietf-interfaces",

@@ -20,6 +20,17 @@ import (
 // beside the checkout: a project that is built elsewhere does without.
 const factsDir = "../../shared/yang-facts"
 
+// xmlSchemas are the modules whose RFC has an XML schema and no YANG module to
+// be compared with: RFC 5277.
+var xmlSchemas = []string{"notifications", "nc-notifications"}
+
+// meant are conditions that the published module writes so that they can never
+// hold, and what they are meant to say. In RFC 6470 the condition stands in a
+// uses, where the context node is the notification itself (RFC 7950 section
+// 7.21.5): its ".." leads out of the notification.
+var meant = map[string]map[string]string{"ietf-netconf-notifications": {
+	squeeze("when", "(parent)../confirm-event != 'timeout'"): squeeze("when", "(parent)confirm-event != 'timeout'")}}
+
 // A fact is one thing about a module: what it is about ("node /a/b", "typedef
 // t") and its attributes in the order written. White space counts only where
 // it parts words of a list, so that expressions may be broken as they please.
@@ -514,8 +525,15 @@ func published(t *testing.T) map[string][]fact {
 	}
 	want := map[string][]fact{}
 	for name, src := range sources(t) {
-		if strings.HasPrefix(src.file, "ietf/") {
+		if strings.HasPrefix(src.file, "ietf/") && !slices.Contains(xmlSchemas, name) {
 			want[name] = readFacts(t, filepath.Join(factsDir, name+"@"+src.value("revision")+".facts"))
+			for _, f := range want[name] {
+				for i, w := range f.attrs["when"] {
+					if meant := meant[name][w]; meant != "" {
+						f.attrs["when"][i] = meant
+					}
+				}
+			}
 		}
 	}
 	return want

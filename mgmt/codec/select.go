@@ -20,6 +20,12 @@ func (w Writer) AppendFiltered(b []byte, root *data.Container, f *Filter) []byte
 	return x.b
 }
 
+// Selects tells whether a filter selects anything of a tree.
+func (w Writer) Selects(root *data.Container, f *Filter) bool {
+	x := xmlWriter{Writer: w}
+	return f == nil || x.selected(root, root.S, []*Filter{f}, nil)
+}
+
 // selected writes the part of one container or entry that filters select
 // whose content matches hold. It tells whether there was any; keys that stand
 // there for the others only do not count.
@@ -70,7 +76,7 @@ func (w *xmlWriter) child(c *data.Container, parts []part, in *yang.Module) bool
 		return w.oneLeaf(c, n, in)
 	case yang.LeafList:
 		return w.leafList(c, parts, in)
-	case yang.Container:
+	case yang.Container, yang.Notification:
 		sub := c.Sub(n)
 		if sub == nil && (n.Presence || !w.Mode.all() || !n.Config) {
 			return false

@@ -61,6 +61,7 @@ func (s *Schema) compile() {
 	s.deviate(deviations)
 	s.prune(s.Root)
 	s.finish(s.Root, nil, true)
+	s.gatherEvents()
 	s.resolveRefs()
 	s.setDefaults(s.Root)
 	s.mark(s.Root)

@@ -78,6 +78,21 @@ func (s *Schema) finish(n, up *Node, config bool) {
 	}
 }
 
+// gatherEvents makes the root of Events.
+func (s *Schema) gatherEvents() {
+	r := &Node{Kind: Root, ID: s.N, byName: map[string]*Node{}}
+	s.N++
+	for _, n := range s.Root.Ops {
+		if n.Kind != Notification {
+			continue
+		}
+		n.Up, n.Slot, n.twin = r, len(r.Data), r.byName[n.Name]
+		r.Data, r.Kids = append(r.Data, n), append(r.Kids, n)
+		r.byName[n.Name] = n
+	}
+	s.events = r
+}
+
 func (n *Node) inInput() bool {
 	for ; n != nil; n = n.Parent {
 		if n.Kind == Input {
