@@ -34,6 +34,8 @@ type Lab struct {
 	mu    sync.Mutex
 	ns    []*NS
 	procs []*Proc
+	// guarded tells the guard that there is nothing left to do.
+	guarded func()
 }
 
 // Usable tells why no Lab can be made here, nil when one can.
@@ -58,7 +60,41 @@ func New() (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Lab{Dir: dir, id: fmt.Sprintf("vr%d-%s", os.Getpid(), strconv.FormatInt(time.Now().UnixNano()%46656, 36))}, nil
+	l := &Lab{Dir: dir, id: fmt.Sprintf("vr%d-%s", os.Getpid(), strconv.FormatInt(time.Now().UnixNano()%46656, 36))}
+	if err := l.guard(); err != nil {
+		return nil, fmt.Errorf("starting the guard of the lab: %w", err)
+	}
+	return l, nil
+}
+
+// guard starts a shell that waits for the end of this process, or of the lab,
+// and then ends what is left in the lab's namespaces: a test that was killed,
+// by its time limit for one, leaves nothing behind either.
+func (l *Lab) guard() error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	c := exec.Command("sh", "-c", `read -r x
+[ "$x" = done ] && exit
+for n in $(ip netns list | grep -o "^$1-[^ ]*"); do
+  for i in 1 2 3 4 5; do kill -9 $(ip netns pids "$n") || break; sleep 0.1; done
+  ip netns delete "$n"
+done
+rm -rf "$2"`, "sh", l.id, l.Dir)
+	c.Stdin = r
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // signals to our group are not for it
+	if err := c.Start(); err != nil {
+		w.Close()
+		return err
+	}
+	l.guarded = func() {
+		_, _ = w.WriteString("done\n")
+		w.Close()
+		_ = c.Wait()
+	}
+	return nil
 }
 
 var ours = regexp.MustCompile(`(?m)^vr(\d+)-\S+`)
@@ -71,6 +107,7 @@ func sweep() {
 	for _, m := range ours.FindAllSubmatch(out, -1) {
 		pid, _ := strconv.Atoi(string(m[1]))
 		if syscall.Kill(pid, 0) == syscall.ESRCH {
+			(&NS{Name: string(m[0])}).killAll()
 			_ = exec.Command("ip", "netns", "delete", string(m[0])).Run()
 		}
 	}
@@ -80,9 +117,12 @@ func sweep() {
 // tells what could not be removed.
 func (l *Lab) Close() error {
 	l.mu.Lock()
-	procs, ns := l.procs, l.ns
-	l.procs, l.ns = nil, nil
+	procs, ns, guarded := l.procs, l.ns, l.guarded
+	l.procs, l.ns, l.guarded = nil, nil, nil
 	l.mu.Unlock()
+	if guarded != nil {
+		defer guarded()
+	}
 	var errs []error
 	for i := len(procs) - 1; i >= 0; i-- {
 		procs[i].Kill()
