@@ -2,8 +2,8 @@ package fastpath
 
 import (
 	"context"
-	"fmt"
 	"os"
+	"strconv"
 
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
@@ -159,17 +159,17 @@ func (e *Local) engines() (l []EngineInfo) {
 		}
 		for _, a := range c.Algorithms {
 			for _, b := range a.KeyBits {
-				x.Algorithms = append(x.Algorithms, fmt.Sprintf("%s-%d", algorithm(a.Algorithm), b))
+				name := a.Algorithm.String()
+				if b > 0 {
+					name += "-" + strconv.Itoa(b)
+				}
+				x.Algorithms = append(x.Algorithms, name)
 			}
+		}
+		for _, a := range c.Integrity {
+			x.Algorithms = append(x.Algorithms, a.String())
 		}
 		l = append(l, x)
 	})
 	return l
-}
-
-func algorithm(a sal.Algorithm) string {
-	if a == sal.AESGCM16 {
-		return "aes-gcm-16"
-	}
-	return fmt.Sprintf("encr-%d", a)
 }

@@ -1,5 +1,6 @@
-// Package ipsec is ESP tunnel mode (RFC 4303, RFC 4106) behind an SPD and a
-// SAD (RFC 4301). It fails closed: where a policy says protect and no SA can
+// Package ipsec is ESP tunnel mode (RFC 4303) behind an SPD and a SAD (RFC
+// 4301), with the algorithms of sal: AES-GCM, AES-CBC, AES-CTR and NULL with
+// HMAC, ChaCha20-Poly1305. It fails closed: where a policy says protect and no SA can
 // do it, the packet is dropped under a name.
 package ipsec
 
@@ -56,6 +57,16 @@ const (
 	Require                      // refuse the commit
 )
 
+// DF is how the outer header gets its Don't Fragment flag (RFC 4301 section 8.1).
+type DF uint8
+
+// The ways.
+const (
+	CopyDF  DF = iota // the inner packet's; set around IPv6
+	ClearDF           // outer packets may be fragmented
+	SetDF
+)
+
 // Offload is where an SA should be worked on.
 type Offload struct {
 	// Mode is "software", "crypto", "protocol" or "full".
@@ -79,21 +90,29 @@ func (Secret) LogValue() slog.Value { return slog.StringValue("(secret)") }
 // SA is one SAD entry. Name is its key. A Set with the same cryptographic
 // identity keeps the live sequence number, replay window and counters, under
 // whatever name; any other replaces the SA. Outbound, that identity is algorithm
-// and key (with the salt), since they give the nonces: no two outbound SAs may
-// have the same at a time. Inbound it is the SPI as well.
+// and key (with the salt) where they give the nonces: no two outbound SAs may
+// have the same at a time, and AES-CTR and AES-GCM are one algorithm in this.
+// Inbound, and with AES-CBC and NULL, it is the SPI and the key of integrity as
+// well.
 //
-// The outer DF flag is the inner packet's, and set around IPv6; DSCP is copied
-// outwards and not inwards (RFC 4301 section 8.1, 5.1.2).
+// DSCP is never copied inwards (RFC 4301 section 5.1.2.1), and ECN goes both ways
+// as RFC 6040 says.
 type SA struct {
 	Name      string
 	ReqID     uint64
 	SPI       uint32
 	Direction sal.Direction
 	Algorithm sal.Algorithm
-	// Key is cipher key and salt, as sal.SAConfig's.
-	Key          Secret
-	ESN          bool
-	ReplayWindow uint32 // packets, 64 to 8192
+	Integrity sal.Integrity // beside an Algorithm that is no AEAD
+	// Key is cipher key and salt, IntegrityKey that of Integrity, as
+	// sal.SAConfig's.
+	Key, IntegrityKey Secret
+	ESN               bool
+	ReplayWindow      uint32 // packets, 64 to 8192
+	// DF is what the outer IPv4 header has.
+	DF DF
+	// DSCP is the outer DSCP for each of the 64 inner ones; nil: the same.
+	DSCP []uint8
 	// Local and Remote are the outer addresses, Local being the vRouter's.
 	Local, Remote netip.Addr
 	Selector      Selector

@@ -2,7 +2,6 @@ package ipsec
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -148,22 +147,20 @@ func (e *engine) offers(mode string, s *SA) error {
 	case s.ESN && !e.caps.ESN:
 		return fmt.Errorf("does not do extended sequence numbers")
 	}
-	for _, a := range e.caps.Algorithms {
-		if a.Algorithm == s.Algorithm && slices.Contains(a.KeyBits, (len(s.Key)-4)*8) {
-			return nil
-		}
+	if bits := s.keyBits(); !e.caps.Does(s.Algorithm, bits, s.Integrity) {
+		return fmt.Errorf("does not do %v with keys of %d bits, integrity %v", s.Algorithm, bits, s.Integrity)
 	}
-	return fmt.Errorf("does not do the SA's algorithm with keys of %d bits", (len(s.Key)-4)*8)
+	return nil
 }
 
 // enter makes the SA known to an engine.
 func (p *prepared) enter(s *sa, c *SA, old *sa, e *engine) (err error) {
 	s.engine = e
-	if old != nil && old.engine == e && old.ESN == c.ESN && !old.lost {
+	if old != nil && old.engine == e && old.keys == s.keys && !old.lost {
 		s.id = old.id
 		return nil
 	}
-	s.id, err = e.session.AddSA(0, &sal.SAConfig{SPI: c.SPI, Direction: c.Direction, Mode: sal.ModeCrypto, Algorithm: c.Algorithm, Key: c.Key, ESN: c.ESN})
+	s.id, err = e.session.AddSA(0, c.engineConfig())
 	if err != nil {
 		return fmt.Errorf("refuses it: %w", err)
 	}

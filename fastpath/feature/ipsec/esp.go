@@ -8,69 +8,87 @@ import (
 	"vrouter/pkg/mem"
 )
 
-// ESP in tunnel mode around an IP packet (RFC 4303 section 2, RFC 4106):
+// ESP in tunnel mode around an IP packet (RFC 4303 section 2):
 //
-//	| outer IP | SPI | sequence | IV, 8 | inner IP … | pad | pad length | next header | ICV, 16 |
-//	                                    '------------ encrypted ---------------------'
+//	| outer IP | SPI | sequence | IV | inner IP … | pad | pad length | next header | ICV |
+//	                                 '------------ encrypted ---------------------'
+//
+// How long IV and ICV are, and to what the text is padded, the SA's record says.
+// An IV of 8 is a counter (AES-GCM, AES-CTR, ChaCha20-Poly1305): the 64-bit
+// sequence number, never repeated under a key. One of 16 (AES-CBC) the engine
+// writes.
 const (
 	espHeader  = 8 // SPI, sequence number
-	espIV      = 8 // explicit nonce: the 64-bit sequence number, never repeated under a key
-	espICV     = 16
-	espPrefix  = espHeader + espIV
 	espTrailer = 2
-	// espTail is the most that encapsulation adds behind a packet.
-	espTail   = 3 + espTrailer + espICV
-	nextIPv4  = 4
-	nextIPv6  = 41
-	nextDummy = 59 // RFC 4303 section 2.6
-	protoESP  = 50
+	nextIPv4   = 4
+	nextIPv6   = 41
+	nextDummy  = 59 // RFC 4303 section 2.6
+	protoESP   = 50
 )
 
 // innerMTU is the largest inner packet whose ESP packet fits into mtu, 0 when
 // none does.
-func innerMTU(mtu, outerHeader uint32) uint32 {
-	head := outerHeader + espPrefix + espICV
-	if mtu < head+4 {
+func (r *record) innerMTU(mtu uint32) uint32 {
+	head, mask := uint32(r.hdrLen)+uint32(r.prefix)+uint32(r.icv), uint32(r.mask)
+	if mtu < head+mask+1 {
 		return 0
 	}
-	return (mtu-head)&^3 - espTrailer
+	return (mtu-head)&^mask - espTrailer
 }
 
 // textLen is the length of the text around a packet of n bytes: with padding and
-// trailer a multiple of 4 (RFC 4303 section 2.4).
-func textLen(n uint32) uint32 { return (n + espTrailer + 3) &^ 3 }
+// trailer a multiple of 4, or of the cipher's block (RFC 4303 section 2.4).
+func (r *record) textLen(n uint32) uint32 {
+	mask := uint32(r.mask)
+	return (n + espTrailer + mask) &^ mask
+}
+
+// tail is the most that encapsulation adds behind a packet.
+func (r *record) tail() uint32 { return uint32(r.mask) + espTrailer + uint32(r.icv) }
 
 // encap puts trailer, ESP header, IV and outer header around the inner packet
 // of n bytes at l3, in these steps:
 //
-//  1. trailer: padding 1, 2, 3, pad length, next header, to a multiple of 4
-//  2. SPI, low half of the sequence number, IV
-//  3. outer header from the record's template: length, DSCP and ECN of the
-//     inner packet (RFC 6040 normal mode), for IPv4 also identification, the
-//     inner packet's DF and the checksum
+//  1. trailer: padding 1, 2, 3, …, pad length, next header
+//  2. SPI, low half of the sequence number, IV if it is a counter
+//  3. outer header from the record's template: length, ECN of the inner packet
+//     (RFC 6040 normal mode) and its DSCP, unless another is to stand for it, for
+//     IPv4 also identification, DF and the checksum
 //
 // It gives the outer header's address. Head and tail room have been checked.
 func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer unsafe.Pointer) {
-	next, tos, df := uint16(nextIPv4)<<8, uint32(mem.Load8(l3, 1)), uint32(mem.Load8(l3, 6))&0x40
+	next, tos, df := uint16(nextIPv4)<<8, uint32(mem.Load8(l3, 1)), uint32(mem.Load8(l3, 6))&flagDF
 	if v6 {
-		next, df = nextIPv6<<8, 0x40
+		next, df = nextIPv6<<8, flagDF
 		tos = bits.ReverseBytes32(mem.Load32(l3, 0)) >> 20 & 0xff
 	}
-	text := textLen(n)
+	df = df&uint32(r.dfAnd) | uint32(r.dfOr)
+	if r.mapped != 0 {
+		tos = uint32(r.dscp[tos>>2&63])<<2 | tos&3
+	}
+	prefix, icv := uint32(r.prefix), uint32(r.icv)
+	text := r.textLen(n)
 	pad := text - espTrailer - n
-	mem.Store32(l3, uintptr(n), 0x00030201)
+	if r.mask == 3 {
+		mem.Store32(l3, uintptr(n), 0x00030201)
+	} else {
+		mem.Store64(l3, uintptr(n), 0x0807060504030201)
+		mem.Store64(l3, uintptr(n)+8, 0x100f0e0d0c0b0a09)
+	}
 	mem.Store16(l3, uintptr(n+pad), uint16(pad)|next)
 
-	esp := unsafe.Add(l3, -espPrefix)
+	esp := unsafe.Add(l3, -int(prefix))
 	be := bits.ReverseBytes64(seq)
 	mem.Store32(esp, 0, r.spiBE)
 	mem.Store32(esp, 4, uint32(be>>32))
-	mem.Store64(esp, 8, be)
+	if prefix == espHeader+8 {
+		mem.Store64(esp, 8, be)
+	}
 
 	if r.flags&recV6 != 0 {
 		h := unsafe.Pointer(&r.hdr6)
 		o := unsafe.Add(esp, -40)
-		total := 40 + espPrefix + text + espICV
+		total := 40 + prefix + text + icv
 		payload := bits.ReverseBytes16(uint16(total - 40))
 		mem.Store32(o, 0, bits.ReverseBytes32(6<<28|tos<<20))
 		mem.Store32(o, 4, mem.Load32(h, 4)&^0xffff|uint32(payload))
@@ -82,7 +100,7 @@ func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer 
 	}
 	h := unsafe.Pointer(&r.hdr4)
 	o := unsafe.Add(esp, -20)
-	total := 20 + espPrefix + text + espICV
+	total := 20 + prefix + text + icv
 	// Words as they lie in memory: the sum does not care about byte order.
 	length := uint32(bits.ReverseBytes16(uint16(total)))
 	id := uint32(uint16(seq))

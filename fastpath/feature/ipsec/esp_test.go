@@ -46,8 +46,18 @@ func innerPacket(v6 bool, n int, tos byte, df bool) []byte {
 	return b
 }
 
-func recordOf(v6 bool) *record {
-	s := &sa{SA: SA{SPI: 0x01020304, Direction: sal.Outbound, Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("198.51.100.2")}, engine: &engine{}}
+// layouts are all there are: AES-GCM first, then with each length of ICV NULL,
+// AES-CTR and AES-CBC.
+var layouts = func() []sal.Layout {
+	l := []sal.Layout{{IV: 8, ICV: 16, Align: 4}}
+	for _, icv := range []int{12, 16, 24, 32} {
+		l = append(l, sal.Layout{ICV: icv, Align: 4}, sal.Layout{IV: 8, ICV: icv, Align: 4}, sal.Layout{IV: 16, ICV: icv, Align: 16})
+	}
+	return l
+}()
+
+func recordOf(v6 bool, lay sal.Layout) *record {
+	s := &sa{layout: lay, SA: SA{SPI: 0x01020304, Direction: sal.Outbound, Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("198.51.100.2")}, engine: &engine{}}
 	if v6 {
 		s.Local, s.Remote = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:ffff::2")
 	}
@@ -57,44 +67,60 @@ func recordOf(v6 bool) *record {
 }
 
 func TestEncapDecap(t *testing.T) {
-	for _, in6 := range []bool{false, true} {
-		for _, out6 := range []bool{false, true} {
-			for n := 40; n < 1440; n++ {
-				tos := byte(n)
-				want := innerPacket(in6, n, tos, n%2 == 0)
-				buf := make([]byte, 2048)
-				copy(buf[128:], want)
-				r := recordOf(out6)
-				seq := uint64(0x1_0000_0000) + uint64(n)*77
-				o := r.encap(unsafe.Pointer(&buf[128]), uint32(n), in6, seq)
-				text := textLen(uint32(n))
-				total := uint32(r.hdrLen) + espPrefix + text + espICV
-				out := unsafe.Slice((*byte)(o), total)
-				hl := int(r.hdrLen)
-				if !out6 {
-					df := n%2 == 0 || in6
-					if out[0] != 0x45 || out[1] != tos || int(binary.BigEndian.Uint16(out[2:])) != int(total) || out[9] != 50 ||
-						sumOf(out[:20]) != 0xffff || (out[6] == 0x40) != df || !bytes.Equal(out[12:20], []byte{192, 0, 2, 1, 198, 51, 100, 2}) {
-						t.Fatalf("outer IPv4 header of %d bytes: % x", n, out[:20])
-					}
-				} else if w := binary.BigEndian.Uint32(out); w != 6<<28|uint32(tos)<<20 || int(binary.BigEndian.Uint16(out[4:])) != int(total)-40 || out[6] != 50 || out[7] != 64 ||
-					!bytes.Equal(out[8:24], netip.MustParseAddr("2001:db8::1").AsSlice()) || !bytes.Equal(out[24:40], netip.MustParseAddr("2001:db8:ffff::2").AsSlice()) {
-					t.Fatalf("outer IPv6 header of %d bytes: % x", n, out[:40])
-				}
-				if e := out[hl:]; binary.BigEndian.Uint32(e) != 0x01020304 || binary.BigEndian.Uint32(e[4:]) != uint32(seq) || binary.BigEndian.Uint64(e[8:]) != seq {
-					t.Fatalf("ESP header: % x", e[:16])
-				}
-				if int(total) != hl+espPrefix+int(text)+espICV || text%4 != 0 {
-					t.Fatalf("lengths: total %d text %d", total, text)
-				}
-				if m := innerMTU(total, uint32(r.hdrLen)); int(m) < n || int(m) > n+3 {
-					t.Fatalf("inner MTU of a path of %d is %d, a packet of %d fits", total, m, n)
-				}
-				got, why := decap(unsafe.Pointer(&buf[128]), text, 0)
-				if why != drop.None || int(got) != n || !bytes.Equal(buf[128:128+n], want) {
-					t.Fatalf("decap of %d: %d %v", n, got, why)
-				}
+	for _, lay := range layouts {
+		for _, in6 := range []bool{false, true} {
+			for _, out6 := range []bool{false, true} {
+				encapDecap(t, recordOf(out6, lay), lay, in6, out6)
 			}
+		}
+	}
+}
+
+func encapDecap(t *testing.T, r *record, lay sal.Layout, in6, out6 bool) {
+	t.Helper()
+	for n := 40; n < 1440; n++ {
+		tos := byte(n)
+		want := innerPacket(in6, n, tos, n%2 == 0)
+		buf := make([]byte, 2048)
+		for i := range buf {
+			buf[i] = 0xee
+		}
+		copy(buf[128:], want)
+		seq := uint64(0x1_0000_0000) + uint64(n)*77
+		o := r.encap(unsafe.Pointer(&buf[128]), uint32(n), in6, seq)
+		text := r.textLen(uint32(n))
+		total := uint32(r.hdrLen) + 8 + uint32(lay.IV) + text + uint32(lay.ICV)
+		out := unsafe.Slice((*byte)(o), total)
+		hl := int(r.hdrLen)
+		if !out6 {
+			df := n%2 == 0 || in6
+			if out[0] != 0x45 || out[1] != tos || int(binary.BigEndian.Uint16(out[2:])) != int(total) || out[9] != 50 ||
+				sumOf(out[:20]) != 0xffff || (out[6] == 0x40) != df || !bytes.Equal(out[12:20], []byte{192, 0, 2, 1, 198, 51, 100, 2}) {
+				t.Fatalf("outer IPv4 header of %d bytes: % x", n, out[:20])
+			}
+		} else if w := binary.BigEndian.Uint32(out); w != 6<<28|uint32(tos)<<20 || int(binary.BigEndian.Uint16(out[4:])) != int(total)-40 || out[6] != 50 || out[7] != 64 ||
+			!bytes.Equal(out[8:24], netip.MustParseAddr("2001:db8::1").AsSlice()) || !bytes.Equal(out[24:40], netip.MustParseAddr("2001:db8:ffff::2").AsSlice()) {
+			t.Fatalf("outer IPv6 header of %d bytes: % x", n, out[:40])
+		}
+		if e := out[hl:]; binary.BigEndian.Uint32(e) != 0x01020304 || binary.BigEndian.Uint32(e[4:]) != uint32(seq) || lay.IV == 8 && binary.BigEndian.Uint64(e[8:]) != seq {
+			t.Fatalf("ESP header: % x", e[:16])
+		}
+		if int(text)%lay.Align != 0 || int(text)-n < 2 || int(text)-n > lay.Align+1 {
+			t.Fatalf("%d bytes of text around %d", text, n)
+		}
+		// From beyond what it may touch, nothing was.
+		if end := 128 + n + int(r.tail()); buf[end] != 0xee || buf[end+1] != 0xee || *(*byte)(unsafe.Add(o, -1)) != 0xee {
+			t.Fatalf("%d bytes: it wrote beyond tail or head", n)
+		}
+		if m := r.innerMTU(total); int(m) < n || int(m) > n+lay.Align-1 || r.textLen(m) != text || r.textLen(m+1) == text {
+			t.Fatalf("inner MTU of a path of %d is %d, a packet of %d fits", total, m, n)
+		}
+		if m := r.innerMTU(total - 1); int(m) >= n {
+			t.Fatalf("inner MTU of a path of %d is %d", total-1, m)
+		}
+		got, why := decap(unsafe.Pointer(&buf[128]), text, 0)
+		if why != drop.None || int(got) != n || !bytes.Equal(buf[128:128+n], want) {
+			t.Fatalf("decap of %d: %d %v", n, got, why)
 		}
 	}
 }

@@ -167,7 +167,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"SPI", "reserved", with(func(a *ipsec.SA) { a.SPI = 255 })},
 		{"SPI", `"in"`, with(func(a *ipsec.SA) { a.Direction, a.SPI = sal.Inbound, in.sa.SPI })},
-		{"Algorithm", "not built", with(func(a *ipsec.SA) { a.Algorithm = 12 })},
+		{"Algorithm", "not built", with(func(a *ipsec.SA) { a.Algorithm = 3 })},
 		{"Key", "octets", with(func(a *ipsec.SA) { a.Key = key(1, 24) })},
 		{"Key", `"out"`, with(func(a *ipsec.SA) { a.Key = out.sa.Key })},
 		{"ReplayWindow", "64 to 8192", with(func(a *ipsec.SA) { a.Direction, a.ReplayWindow = sal.Inbound, 63 })},

@@ -10,6 +10,7 @@ import (
 	"vrouter/fastpath/bench/testbed"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/pkg/pkt"
+	"vrouter/pkg/sal"
 )
 
 // fits is the largest inner packet for a link of 1500: RFC 4303's overhead with
@@ -184,6 +185,57 @@ func TestTunnelsDF(t *testing.T) {
 			t.Errorf("%s, DF %v: %v outside", fam(c.v6), c.df, o.df)
 		}
 	}
+}
+
+// TestDFChosen: an SA may set or clear the outer DF whatever the inner one is.
+func TestDFChosen(t *testing.T) {
+	for _, c := range []struct {
+		how  ipsec.DF
+		want bool
+	}{{ipsec.ClearDF, false}, {ipsec.SetDF, true}} {
+		for _, v6 := range []bool{false, true} {
+			for _, df := range []bool{false, true} {
+				s := newSite(t, nil)
+				out, _ := s.tunnel(v6, func(a *ipsec.SA) { a.DF = c.how })
+				p := outgoing(v6, 100)
+				p.DF = df
+				if o := out.must(t, s.fromHost(p.IP())[0]); o.df != c.want {
+					t.Errorf("%s, DF %v, way %d: %v outside", fam(v6), df, c.how, o.df)
+				}
+			}
+		}
+	}
+}
+
+// TestDSCPMapped: where the SA says so, another DSCP stands outside; ECN is the
+// inner one's all the same, and inside nothing changes.
+func TestDSCPMapped(t *testing.T) {
+	families(t, func(t *testing.T, in6, out6 bool) {
+		s := newSite(t, nil)
+		table := make([]uint8, 64)
+		for i := range table {
+			table[i] = uint8(i*7+3) & 63
+		}
+		out, _ := s.tunnel(in6, func(a *ipsec.SA) {
+			a.DSCP = table
+			if out6 {
+				over6(a)
+			}
+		})
+		for tos := 0; tos < 256; tos += 5 {
+			p := outgoing(in6, 100)
+			p.TOS = byte(tos)
+			o := out.must(t, s.fromHost(p.IP())[0])
+			if want := table[tos>>2]<<2 | byte(tos)&3; o.tos != want || !bytes.Equal(o.inner, hop(p.IP())) {
+				t.Errorf("TOS %#x became %#x, want %#x", tos, o.tos, want)
+			}
+		}
+		a := testSA("x", sal.Outbound, false)
+		a.DSCP = table[:63]
+		s.Refused(sas(a), "x", "DSCP")
+		a.DSCP = append(table[:63:63], 64)
+		s.Refused(sas(a), "x", "DSCP")
+	})
 }
 
 // TestTOS: DSCP and ECN go out with the packet; inwards the inner DSCP stays and

@@ -47,8 +47,9 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 			hl, size = uint64(o.L4), uint64(v.IPLen(i))
 		}
 		n := size - hl
+		around, mask := uint64(r.prefix)+uint64(r.icv), uint64(r.mask)
 		// SPI, sequence, IV, an aligned text with at least a trailer, ICV.
-		if hl < 20 || hl > size || n < espPrefix+4+espICV || n&3 != 0 {
+		if hl < 20 || hl > size || n < around+mask+1 || (n-around)&mask != 0 {
 			w.drop(c, v.IP(i), v.In[i], r, drop.ESPShort)
 			continue
 		}
@@ -73,7 +74,7 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		j := unsafe.Pointer(l.job())
 		mem.Store64(j, 0, uint64(r.sa)|uint64(sal.Open)<<32)
 		mem.Store64(j, 8, desc&math.MaxUint32|off<<32|size<<48)
-		mem.Store64(j, 16, (off+hl)&0xffff|(n-espPrefix-espICV)<<16|seq>>32<<32)
+		mem.Store64(j, 16, (off+hl)&0xffff|(n-around)<<16|seq>>32<<32)
 		mem.Store64(j, 24, uint64(makeCookie(h, 0, v.In[i], 0)))
 		if l.n == sal.Burst {
 			l.run(c)
@@ -152,7 +153,8 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 		if r.flags&recV6 != 0 {
 			tos = uint8(bits.ReverseBytes32(mem.Load32(outer, 0)) >> 20)
 		}
-		n, why := decap(unsafe.Add(esp, espPrefix), uint32(j.Len), tos)
+		text := unsafe.Add(esp, int(r.prefix))
+		n, why := decap(text, uint32(j.Len), tos)
 		if why != drop.None {
 			w.drop(c, j.Desc, x.in(), r, why)
 			continue
@@ -162,8 +164,7 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 			c.Drop(j.Desc, x.in(), drop.LoopFull)
 			continue
 		}
-		text := unsafe.Add(esp, espPrefix)
-		loop.Add(sal.MakeDesc(j.Desc.Buf(), j.Off+espPrefix, uint16(n)), uintptr(text), x.in(), pipeline.FromSA(x.handle()), mem.Load8(text, 0)>>4 == 6)
+		loop.Add(sal.MakeDesc(j.Desc.Buf(), j.Off+uint16(r.prefix), uint16(n)), uintptr(text), x.in(), pipeline.FromSA(x.handle()), mem.Load8(text, 0)>>4 == 6)
 	}
 	return len(jobs)
 }

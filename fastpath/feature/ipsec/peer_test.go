@@ -8,7 +8,10 @@ import (
 	"net/netip"
 	"testing"
 
+	"golang.org/x/crypto/chacha20poly1305"
+
 	"vrouter/fastpath/feature/ipsec"
+	"vrouter/pkg/sal"
 )
 
 // A peer is ESP written down a second time, from RFC 4303, RFC 4106 and RFC
@@ -16,13 +19,13 @@ import (
 // of an inbound SA would send, and opens, strictly, what an outbound SA has sent.
 type peer struct {
 	sa   ipsec.SA
-	aead cipher.AEAD
-	seq  uint64 // last one sent or seen
+	aead cipher.AEAD // nil: see suite_test.go
+	seq  uint64      // last one sent or seen
 
 	// What may be told to be wrong or odd about the next packets.
 	tos     byte
 	ttl     byte
-	padding int  // more than needed, a multiple of 4
+	padding int  // more than needed, a multiple of 4 (of the block, with AES-CBC)
 	next    byte // instead of the right one; 0: right
 	tfc     int  // bytes behind the inner packet (RFC 4303 section 2.7)
 	spoil   func(esp []byte)
@@ -31,12 +34,17 @@ type peer struct {
 }
 
 func peerOf(sa ipsec.SA) *peer {
-	k, err := aes.NewCipher(sa.Key[:len(sa.Key)-4])
-	if err != nil {
-		panic(err)
-	}
 	p := &peer{sa: sa, ttl: 61}
-	p.aead, _ = cipher.NewGCM(k)
+	switch sa.Algorithm {
+	case sal.AESGCM16:
+		k, err := aes.NewCipher(sa.Key[:len(sa.Key)-4])
+		if err != nil {
+			panic(err)
+		}
+		p.aead, _ = cipher.NewGCM(k)
+	case sal.ChaCha20Poly1305:
+		p.aead, _ = chacha20poly1305.New(sa.Key[:32])
+	}
 	return p
 }
 
@@ -59,7 +67,8 @@ func (p *peer) send(inner []byte) []byte { p.seq++; return p.sendAs(p.seq, inner
 // sendAs makes the outer packet of any sequence number.
 func (p *peer) sendAs(seq uint64, inner []byte) []byte {
 	text := append(append([]byte(nil), inner...), make([]byte, p.tfc)...)
-	pad := (4-(len(text)+2)%4)%4 + p.padding
+	align := p.align()
+	pad := (align-(len(text)+2)%align)%align + p.padding*align/4
 	for i := range pad {
 		b := byte(i + 1)
 		if p.badPad {
@@ -75,11 +84,7 @@ func (p *peer) sendAs(seq uint64, inner []byte) []byte {
 		}
 	}
 	text = append(text, byte(pad), next)
-	iv := binary.BigEndian.AppendUint64(nil, seq*0x9e3779b97f4a7c15) // any that does not repeat
-	esp := binary.BigEndian.AppendUint32(nil, p.sa.SPI)
-	esp = binary.BigEndian.AppendUint32(esp, uint32(seq))
-	esp = append(esp, iv...)
-	esp = p.aead.Seal(esp, p.nonce(iv), text, p.aad(seq))
+	esp := p.sealESP(seq, text)
 	if p.spoil != nil {
 		p.spoil(esp)
 	}
@@ -179,14 +184,14 @@ func (p *peer) open(pkt []byte) (o opened, err error) {
 		o.tos, o.df = pkt[1], pkt[6]&0x40 != 0
 		esp = pkt[20:]
 	}
-	if len(esp) < 8+8+4+16 || len(esp)%4 != 0 || binary.BigEndian.Uint32(esp) != p.sa.SPI {
+	if len(esp) < 8+2 || len(esp)%4 != 0 || binary.BigEndian.Uint32(esp) != p.sa.SPI {
 		return bad("ESP header")
 	}
 	o.seq = p.seq&^0xffffffff | uint64(binary.BigEndian.Uint32(esp[4:]))
 	if p.sa.ESN && o.seq < p.seq {
 		o.seq += 1 << 32
 	}
-	text, err := p.aead.Open(nil, p.nonce(esp[8:16]), esp[16:], p.aad(o.seq))
+	text, err := p.unsealESP(o.seq, esp)
 	if err != nil {
 		return bad("number %d: %v", o.seq, err)
 	}
@@ -201,7 +206,7 @@ func (p *peer) open(pkt []byte) (o opened, err error) {
 		}
 	}
 	o.inner = text[:len(text)-2-o.padding]
-	if o.padding > 3 || next != map[byte]byte{4: 4, 6: 41}[o.inner[0]>>4] {
+	if o.padding >= p.align() || len(text)%p.align() != 0 || next != map[byte]byte{4: 4, 6: 41}[o.inner[0]>>4] {
 		return bad("padding %d, next header %d", o.padding, next)
 	}
 	p.seq = o.seq

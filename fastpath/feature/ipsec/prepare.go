@@ -168,8 +168,9 @@ func (p *prepared) sas(ch *Change) error {
 		if err != nil {
 			return refuse("Selector", err.Error())
 		}
-		s := &sa{SA: *c, tag: tagOf(c), sel: &sel}
-		s.Key = nil
+		s := &sa{SA: *c, tag: tagOf(c), keys: keysOf(c), sel: &sel}
+		s.layout, _ = sal.LayoutOf(c.Algorithm, c.Integrity) // checked
+		s.Key, s.IntegrityKey = nil, nil
 		if c.Direction == sal.Inbound {
 			if o := f.inSPI[c.SPI]; o != nil && !gone[o] {
 				return refuse("SPI", fmt.Sprintf("SPI %d belongs to inbound SA %q already", c.SPI, o.Name))
@@ -181,7 +182,7 @@ func (p *prepared) sas(ch *Change) error {
 			inbound++
 		}
 		if o, twice := tags[s.tag]; twice {
-			return refuse("Key", fmt.Sprintf(sameKey, o))
+			return refuse(sameKey(c, o))
 		}
 		tags[s.tag] = c.Name
 		if err := p.install(s, c, gone, refuse); err != nil {
@@ -195,7 +196,20 @@ func (p *prepared) sas(ch *Change) error {
 	return nil
 }
 
-const sameKey = "outbound SA %q has the same key and salt: the two would use each nonce twice (RFC 4106 section 3.1)"
+// sameKey is why an SA cannot be beside another.
+func sameKey(c *SA, other string) (field, reason string) {
+	if shape, _ := c.Algorithm.Shape(); !shape.Counter {
+		return "SPI", fmt.Sprintf("%s SA %q has the same SPI and keys: what one sends could be replayed as the other's", direction(c.Direction), other)
+	}
+	return "Key", fmt.Sprintf("%s SA %q has the same key and salt: the two would use each nonce twice (RFC 4106 section 3.1)", direction(c.Direction), other)
+}
+
+func direction(d sal.Direction) string {
+	if d == sal.Inbound {
+		return "inbound"
+	}
+	return "outbound"
+}
 
 // install finds slot, engine, counter and record handle of an SA. Where the slot
 // is the SA's own of before, sequence numbers and window go on; where the engine
@@ -217,7 +231,7 @@ func (p *prepared) install(s *sa, c *SA, gone map[*sa]bool, refuse func(field, r
 			s.stale = staleBoot
 		}
 		if old = f.bySlot[s.slot]; old != nil && !gone[old] {
-			return refuse("Key", fmt.Sprintf(sameKey, old.Name))
+			return refuse(sameKey(c, old.Name))
 		}
 	}
 	if err := p.place(s, c, old); err != nil {

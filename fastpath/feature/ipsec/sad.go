@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -31,7 +32,13 @@ type record struct {
 	engine uint8  // which engine
 	hdrLen uint8  // of the outer IP header
 	hdr4   [20]byte
-	_      [20]byte // hdr4 is the outer IPv4 header: TOS 0, length 0, checksum 0
+	prefix uint8    // ESP header and IV
+	icv    uint8    // ICV
+	mask   uint8    // what text and trailer are a multiple of, less one: 3, or 15 for AES-CBC
+	dfAnd  uint8    // the outer DF flag: the inner one and this,
+	dfOr   uint8    // or this
+	mapped uint8    // 1: the outer DSCP is from dscp
+	_      [14]byte // hdr4 is the outer IPv4 header: TOS 0, length 0, checksum 0
 
 	// line 1
 	hdr6     [40]byte // outer IPv6 header: traffic class 0, length 0
@@ -39,6 +46,9 @@ type record struct {
 	next     uint32 // older SA of the same ReqID and direction; atomic
 	mismatch uint32 // counter of packets outside selectors and policy
 	_        [8]byte
+
+	// line 2: the outer DSCP by the inner one, where it is not copied
+	dscp [64]uint8
 }
 
 // Flags of a record.
@@ -92,8 +102,10 @@ func (d *sad) at(h uint32) *record {
 
 // sa is the writer's view of an installed SA.
 type sa struct {
-	SA       // Key is nil: only the engine has it
+	SA       // Key and IntegrityKey are nil: only the engine has them
+	layout   sal.Layout
 	tag      [32]byte
+	keys     [32]byte // a hash of all that the engine was given
 	handle   uint32
 	slot     uint32
 	fresh    bool // the slot is to begin anew
@@ -117,10 +129,6 @@ func checkSA(s *SA) (field string, err error) {
 		return "Direction", fmt.Errorf("direction %d does not exist", s.Direction)
 	case s.SPI < 256:
 		return "SPI", fmt.Errorf("SPI %d is reserved (RFC 4303 section 2.1): use 256 or more", s.SPI)
-	case s.Algorithm != sal.AESGCM16:
-		return "Algorithm", fmt.Errorf("encryption algorithm %d is not built: use 20 (AES-GCM with a 16-octet ICV)", s.Algorithm)
-	case len(s.Key) != 20 && len(s.Key) != 36:
-		return "Key", fmt.Errorf("the key has %d octets: AES-GCM takes 16 or 32 and 4 of salt (RFC 4106 section 8.1)", len(s.Key))
 	case !tunnelEnd(s.Local):
 		return "Local", fmt.Errorf("%v cannot be a tunnel's address", s.Local)
 	case !tunnelEnd(s.Remote):
@@ -129,9 +137,48 @@ func checkSA(s *SA) (field string, err error) {
 		return "Remote", fmt.Errorf("tunnel addresses %v and %v are of different families", s.Local, s.Remote)
 	case s.Direction == sal.Inbound && (s.ReplayWindow < minWindow || s.ReplayWindow > maxWindow):
 		return "ReplayWindow", fmt.Errorf("anti-replay window of %d packets: %d to %d are built", s.ReplayWindow, minWindow, maxWindow)
+	case s.DF > SetDF:
+		return "DF", fmt.Errorf("way %d of setting DF does not exist", s.DF)
+	case s.DSCP != nil && len(s.DSCP) != 64:
+		return "DSCP", fmt.Errorf("%d DSCPs: all 64 or none must be given", len(s.DSCP))
+	case slices.ContainsFunc(s.DSCP, func(d uint8) bool { return d > 63 }):
+		return "DSCP", errors.New("a DSCP has 6 bits")
+	}
+	return checkAlgorithms(s)
+}
+
+// checkAlgorithms refuses algorithms that are not there or do not go together,
+// and keys of a wrong length. It says nothing of a key but its length.
+func checkAlgorithms(s *SA) (field string, err error) {
+	shape, ok := s.Algorithm.Shape()
+	if !ok {
+		return "Algorithm", fmt.Errorf("encryption algorithm %d is not built", uint16(s.Algorithm))
+	}
+	h, known := s.Integrity.Shape()
+	switch {
+	case shape.AEAD && s.Integrity != sal.NoIntegrity:
+		return "Integrity", fmt.Errorf("%v has integrity in itself: none can stand beside it (RFC 7296 section 3.3)", s.Algorithm)
+	case !shape.AEAD && s.Integrity == sal.NoIntegrity:
+		return "Integrity", fmt.Errorf("%v needs an integrity algorithm beside it (RFC 8221 section 4)", s.Algorithm)
+	case !shape.AEAD && !known:
+		return "Integrity", fmt.Errorf("integrity algorithm %d is not built", uint16(s.Integrity))
+	}
+	if bits := s.keyBits(); len(s.Key) < shape.Salt || !slices.Contains(shape.KeyBits, bits) {
+		return "Key", fmt.Errorf("key and salt have %d octets: %v takes keys of %v bits and %d octets of salt", len(s.Key), s.Algorithm, shape.KeyBits, shape.Salt)
+	}
+	if len(s.IntegrityKey) != h.Key {
+		return "IntegrityKey", fmt.Errorf("the key has %d octets: %v takes %d", len(s.IntegrityKey), s.Integrity, h.Key)
 	}
 	return "", nil
 }
+
+// engineConfig is what an engine is told of an SA.
+func (s *SA) engineConfig() *sal.SAConfig {
+	return &sal.SAConfig{SPI: s.SPI, Direction: s.Direction, Mode: sal.ModeCrypto, Algorithm: s.Algorithm, Integrity: s.Integrity,
+		Key: s.Key, IntegrityKey: s.IntegrityKey, ESN: s.ESN}
+}
+
+func (s *SA) keyBits() int { return s.engineConfig().KeyBits() }
 
 func tunnelEnd(a netip.Addr) bool {
 	return a.IsValid() && !a.Is4In6() && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()
@@ -140,7 +187,18 @@ func tunnelEnd(a netip.Addr) bool {
 // fill writes a record whose handle is not known to any worker yet.
 func (r *record) fill(s *sa) {
 	*r = record{live: s.slot, sa: s.id, engine: uint8(s.engine.index), reqid: s.ReqID, mismatch: s.mismatch,
-		spiBE: bits.ReverseBytes32(s.SPI), window: uint16(s.ReplayWindow)}
+		spiBE: bits.ReverseBytes32(s.SPI), window: uint16(s.ReplayWindow),
+		prefix: uint8(espHeader + s.layout.IV), icv: uint8(s.layout.ICV), mask: uint8(s.layout.Align - 1)}
+	switch s.DF {
+	case CopyDF:
+		r.dfAnd = flagDF
+	case SetDF:
+		r.dfOr = flagDF
+	}
+	if s.DSCP != nil {
+		r.mapped = 1
+		copy(r.dscp[:], s.DSCP)
+	}
 	if s.Direction == sal.Outbound {
 		r.flags |= recOutbound
 	}
@@ -168,6 +226,9 @@ func (r *record) fill(s *sa) {
 	copy(r.hdr6[8:], l[:])
 	copy(r.hdr6[24:], m[:])
 }
+
+// flagDF is DF in the byte where it is on the wire.
+const flagDF = 0x40
 
 // tunnelTTL is the TTL and hop limit of outer headers (RFC 4301 section
 // 5.1.2.1, note 2).

@@ -53,7 +53,7 @@ func makeCookie(h uint32, out, in pipeline.IfIndex, pad uint32) cookie {
 func (c cookie) way() uint32          { return uint32(c) }
 func (c cookie) in() pipeline.IfIndex { return pipeline.IfIndex(c >> 16) }
 func (c cookie) handle() uint32       { return uint32(c>>32) & 0xffffff }
-func (c cookie) pad() uint32          { return uint32(c>>56) & 3 }
+func (c cookie) pad() uint32          { return uint32(c>>56) & 15 }
 
 // inner is the length of the packet that a job sealed.
 func inner(j *sal.Job) uint64 {
@@ -116,12 +116,12 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		if v.V6 {
 			n = uint64(bits.ReverseBytes16(mem.Load16(ip, 4))) + 40
 		}
-		off, hl := desc>>32&0xffff+pipeline.EthLen, uint64(r.hdrLen)
-		text := (n + espTrailer + 3) &^ 3
-		total := hl + espPrefix + text + espICV
+		off, prefix, mask, icv := desc>>32&0xffff+pipeline.EthLen, uint64(r.prefix), uint64(r.mask), uint64(r.icv)
+		text, head := (n+espTrailer+mask)&^mask, uint64(r.hdrLen)+prefix
+		total := head + text + icv
 		seq := live.Seq + 1
 		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) ||
-			off < hl+espPrefix+pipeline.EthLen || off+n+espTail > sal.BufSize ||
+			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize ||
 			seq > live.Limit || atomic.LoadUint32(&r.flags)&(recStale|recLost) != 0 || w.shared {
 			w.one(c, v, i, uint32(h), r)
 			continue
@@ -147,8 +147,8 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		// The job's fields, eight bytes at a time.
 		j := unsafe.Pointer(l.job())
 		mem.Store64(j, 0, uint64(r.sa)|uint64(sal.Seal)<<32)
-		mem.Store64(j, 8, desc&0xffffffff|(off-hl-espPrefix)<<32|total<<48)
-		mem.Store64(j, 16, off-espPrefix|text<<16|seq>>32<<32)
+		mem.Store64(j, 8, desc&0xffffffff|(off-head)<<32|total<<48)
+		mem.Store64(j, 16, off-prefix|text<<16|seq>>32<<32)
 		mem.Store64(j, 24, uint64(word)>>32&0xffff|uint64(v.In[i])<<16|uint64(h)<<32|(text-espTrailer-n)<<56|uint64(ready))
 		if l.n == sal.Burst {
 			l.run(c)
@@ -167,7 +167,7 @@ const (
 func (w *worker) one(c *pipeline.Ctx, v *pipeline.Vec, i uint16, h uint32, r *record) {
 	p := v.IP(i)
 	adj := w.way(c, h, r)
-	if m := innerMTU(uint32(c.MTU(adj)), uint32(r.hdrLen)); uint32(p.Len()) > m {
+	if m := r.innerMTU(uint32(c.MTU(adj))); uint32(p.Len()) > m {
 		w.tooBig(c, v, i, h, r, adj, m)
 		return
 	}
@@ -189,7 +189,7 @@ func decTTL(v *pipeline.Vec, i uint16) {
 // engine gets it with the next run.
 func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool, h uint32, r *record) {
 	n := uint32(p.Len())
-	if uint32(p.Off()) < uint32(r.hdrLen)+espPrefix+pipeline.EthLen || uint32(p.Off())+n+espTail > sal.BufSize {
+	if uint32(p.Off()) < uint32(r.hdrLen)+uint32(r.prefix)+pipeline.EthLen || uint32(p.Off())+n+r.tail() > sal.BufSize {
 		w.drop(c, p, in, r, drop.ESPNoRoom)
 		return
 	}
@@ -207,9 +207,9 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 	r.encap(mem.At(c.Pool.Addr(p)), n, v6, seq)
 
 	l := w.lanes[r.engine]
-	text, head := textLen(n), uint16(r.hdrLen)+espPrefix
-	*l.job() = sal.Job{SA: r.sa, Op: sal.Seal, Desc: sal.MakeDesc(p.Buf(), p.Off()-head, head+uint16(text)+espICV),
-		Off: p.Off() - espPrefix, Len: uint16(text), SeqHi: uint32(seq >> 32), Cookie: uint64(makeCookie(h, 0, in, text-espTrailer-n))}
+	text, head := r.textLen(n), uint16(r.hdrLen)+uint16(r.prefix)
+	*l.job() = sal.Job{SA: r.sa, Op: sal.Seal, Desc: sal.MakeDesc(p.Buf(), p.Off()-head, head+uint16(text)+uint16(r.icv)),
+		Off: p.Off() - uint16(r.prefix), Len: uint16(text), SeqHi: uint32(seq >> 32), Cookie: uint64(makeCookie(h, 0, in, text-espTrailer-n))}
 	if l.n == sal.Burst {
 		l.run(c)
 	}

@@ -58,19 +58,47 @@ func (s *slots) scan(stale bool) {
 }
 
 // tagOf identifies an SA by what must not begin anew. Outbound that is key and
-// salt, under whatever SPI: together they give the nonces. Inbound it is the
-// SPI too, since a peer counts for each of them.
+// salt, under whatever SPI, where they give the nonces: with whichever integrity,
+// and for AES whether as GCM or as CTR, whose counter blocks are of one form.
+// Else, and inbound, since a peer counts for each of them, it is all there is.
 func tagOf(sa *SA) (t [32]byte) {
 	h := sha256.New()
+	shape, _ := sa.Algorithm.Shape()
+	nonces := shape.Counter && sa.Direction == sal.Outbound
+	alg := sa.Algorithm
+	if nonces && alg == sal.AESCTR {
+		alg = sal.AESGCM16
+	}
 	var b [7]byte
 	b[0] = byte(sa.Direction)
-	binary.BigEndian.PutUint16(b[1:], uint16(sa.Algorithm))
-	if sa.Direction == sal.Inbound {
+	binary.BigEndian.PutUint16(b[1:], uint16(alg))
+	if !nonces {
 		binary.BigEndian.PutUint32(b[3:], sa.SPI)
 	}
 	h.Write([]byte("vrouter SA state"))
 	h.Write(b[:])
 	h.Write(sa.Key)
+	if !nonces && sa.Integrity != sal.NoIntegrity {
+		h.Write(binary.BigEndian.AppendUint16(nil, uint16(sa.Integrity)))
+		h.Write(sa.IntegrityKey)
+	}
+	h.Sum(t[:0])
+	return t
+}
+
+// keysOf identifies what an engine is given of an SA.
+func keysOf(sa *SA) (t [32]byte) {
+	h := sha256.New()
+	b := []byte{byte(sa.Direction), 0, 0, 0, 0, byte(len(sa.Key)), 0}
+	binary.BigEndian.PutUint16(b[1:], uint16(sa.Algorithm))
+	binary.BigEndian.PutUint16(b[3:], uint16(sa.Integrity))
+	if sa.ESN {
+		b[6] = 1
+	}
+	h.Write([]byte("vrouter SA keys"))
+	h.Write(b)
+	h.Write(sa.Key)
+	h.Write(sa.IntegrityKey)
 	h.Sum(t[:0])
 	return t
 }

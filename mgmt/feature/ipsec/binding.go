@@ -4,7 +4,7 @@
 //
 // RFC 9061 describes in an SPD entry what the SAs must be like that protect its
 // packets. Here the SAs are what is used, so what an SPD entry says about them
-// explicitly (ext-seq-num, anti-replay-window-size, the algorithms and key
+// explicitly (ext-seq-num, anti-replay-window-size, algorithms and key
 // lengths) is compared with the SAs that it joins with, those with the same
 // reqid and the same tunnel addresses, and a contradiction is refused. What the
 // entry leaves to its defaults is left to the SAs.
@@ -25,12 +25,14 @@ const (
 
 // Binding is the binding.Binding of IPsec.
 type Binding struct {
-	schema   *yang.Schema
-	spd, sad *yang.Node
-	policies *fill.Filler[view.Ipsec_SpdEntry]
-	explicit *fill.Filler[view.Ipsec_SpdEntry]
-	sas      *fill.Filler[view.Ipsec_SadEntry]
-	state    binding.Reader
+	schema      *yang.Schema
+	spd, sad    *yang.Node
+	dscps       *yang.Node // the list of an SA's DSCP mapping
+	policies    *fill.Filler[view.Ipsec_SpdEntry]
+	explicit    *fill.Filler[view.Ipsec_SpdEntry]
+	sas         *fill.Filler[view.Ipsec_SadEntry]
+	explicitSAs *fill.Filler[view.Ipsec_SadEntry]
+	state       binding.Reader
 
 	known *databases
 }
@@ -38,6 +40,7 @@ type Binding struct {
 // New makes the binding of a schema.
 func New(s *yang.Schema, r binding.Reader) (*Binding, error) {
 	b := &Binding{schema: s, spd: s.Find(spd), sad: s.Find(sad), state: r, known: newDatabases()}
+	b.dscps = s.Find(sad + "/ipsec-sa-config/tunnel/dscp-mapping")
 	var err error
 	if b.policies, err = fill.New[view.Ipsec_SpdEntry](b.spd); err != nil {
 		return nil, err
@@ -46,6 +49,9 @@ func New(s *yang.Schema, r binding.Reader) (*Binding, error) {
 		return nil, err
 	}
 	if b.sas, err = fill.New[view.Ipsec_SadEntry](b.sad); err != nil {
+		return nil, err
+	}
+	if b.explicitSAs, err = fill.New[view.Ipsec_SadEntry](b.sad, fill.Explicit()); err != nil {
 		return nil, err
 	}
 	return b, nil

@@ -16,6 +16,7 @@ type policy struct {
 	esn        *bool
 	window     *uint32
 	algorithms []algorithm
+	integrity  []sal.Integrity
 }
 
 // algorithm is one that an SPD entry allows.
@@ -33,6 +34,7 @@ type sa struct {
 	esn           bool
 	window        uint32
 	algorithm     algorithm
+	integrity     sal.Integrity
 }
 
 // directions counts the SPD entries with a reqid.

@@ -39,7 +39,9 @@ func (t *translation) join() {
 }
 
 // demanding tells whether an SPD entry says anything about its SAs.
-func (p *policy) demanding() bool { return p.esn != nil || p.window != nil || len(p.algorithms) > 0 }
+func (p *policy) demanding() bool {
+	return p.esn != nil || p.window != nil || len(p.algorithms)+len(p.integrity) > 0
+}
 
 // compare refuses a contradiction between an SPD entry and an SA of the same
 // reqid and tunnel. Sequence numbers and algorithms are those of the SAs that go
@@ -70,6 +72,11 @@ func (t *translation) compare(policy, name string) {
 	}
 	if len(p.algorithms) > 0 && !slices.Contains(p.algorithms, s.algorithm) {
 		bad(policySA+"/esp-algorithms", saConfig+"/esp-sa/encryption",
-			"the SA has algorithm %d with %d bits of key, which is not among the esp-algorithms", s.algorithm.number, s.algorithm.bits)
+			"the SA has algorithm %d with %d bits of key, which is not among the esp-algorithms", uint16(s.algorithm.number), s.algorithm.bits)
+	}
+	// An AEAD fits with whatever stands there: its integrity is its own.
+	if shape, _ := s.algorithm.number.Shape(); len(p.integrity) > 0 && !shape.AEAD && !slices.Contains(p.integrity, s.integrity) {
+		bad(policySA+"/esp-algorithms/integrity", saESP+"/integrity",
+			"the SA has integrity algorithm %d, which is not among the esp-algorithms", uint16(s.integrity))
 	}
 }

@@ -17,7 +17,9 @@ var (
 		"Selector.RemotePorts": policySelector + "/remote-ports",
 		"LocalTunnel":          policySA + "/tunnel/local", "RemoteTunnel": policySA + "/tunnel/remote"}
 	saLeaves = map[string]string{"Name": "/name", "ReqID": "/reqid", "Direction": "/vrouter-sal:direction",
-		"SPI": saConfig + "/spi", "Algorithm": saConfig + "/esp-sa/encryption/encryption-algorithm", "Key": saKey,
+		"SPI": saConfig + "/spi", "Algorithm": saESP + "/encryption/encryption-algorithm", "Key": saESP + "/encryption/key",
+		"Integrity": saESP + "/integrity/integrity-algorithm", "IntegrityKey": saESP + "/integrity/key",
+		"DF": saConfig + "/tunnel/df-bit", "DSCP": saConfig + "/tunnel/dscp-mapping",
 		"ESN": saConfig + "/ext-seq-num", "ReplayWindow": saConfig + "/anti-replay-window-size",
 		"Local": saConfig + "/tunnel/local", "Remote": saConfig + "/tunnel/remote",
 		"Selector": saSelector, "Selector.Local": saSelector + "/local-prefix", "Selector.Remote": saSelector + "/remote-prefix",

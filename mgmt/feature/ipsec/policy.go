@@ -59,7 +59,15 @@ func (b *Binding) policy(c *data.Container) (ipsec.Policy, *policy, data.Errors)
 	about := &policy{dir: p.Direction, reqid: p.ReqID, local: p.LocalTunnel, remote: p.RemoteTunnel,
 		esn: e.ProcessingInfo.IpsecSaCfg.ExtSeqNum, window: e.AntiReplayWindowSize}
 	for _, a := range cfg.EspAlgorithms.Encryption {
-		about.algorithms = append(about.algorithms, algorithm{sal.Algorithm(*a.AlgorithmType), int(*a.KeyLength)})
+		x := algorithm{sal.Algorithm(*a.AlgorithmType), int(*a.KeyLength)}
+		// Where there is only one length, key-length and its default say nothing.
+		if shape, ok := x.number.Shape(); ok && len(shape.KeyBits) == 1 {
+			x.bits = shape.KeyBits[0]
+		}
+		about.algorithms = append(about.algorithms, x)
+	}
+	for _, i := range e.ProcessingInfo.IpsecSaCfg.EspAlgorithms.Integrity {
+		about.integrity = append(about.integrity, sal.Integrity(i))
 	}
 	return p, about, nil
 }

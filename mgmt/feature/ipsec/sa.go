@@ -1,9 +1,7 @@
 package ipsec
 
 import (
-	"encoding/hex"
 	"fmt"
-	"strings"
 
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/mgmt/data"
@@ -32,7 +30,7 @@ var (
 const (
 	saConfig   = "/ipsec-sa-config"
 	saSelector = saConfig + "/traffic-selector"
-	saKey      = saConfig + "/esp-sa/encryption/key"
+	saESP      = saConfig + "/esp-sa"
 )
 
 // sa makes the SA of an SAD entry, whose direction is open where the entry does
@@ -51,36 +49,13 @@ func (b *Binding) sa(c *data.Container) (ipsec.SA, *sa, data.Errors) {
 		s.Offload.Engine = *v.Offload.Engine
 	}
 	s.Local, s.Remote = at.tunnel(saConfig+"/tunnel", cfg.Tunnel.Local, cfg.Tunnel.Remote)
-	if enc := cfg.EspSa.Encryption; enc.Key == nil || enc.EncryptionAlgorithm == nil {
-		at.errs = append(at.errs, &data.Error{Tag: "data-missing", Path: at.path() + saConfig + "/esp-sa/encryption", Msg: "an algorithm and a key are needed"})
-	} else {
-		s.Algorithm = sal.Algorithm(*enc.EncryptionAlgorithm)
-		s.Key = at.key(*enc.Key, enc.Iv)
-	}
+	b.algorithms(&at, &s, v, c)
+	b.outer(&s, v, c)
 	if len(at.errs) > 0 {
 		return s, nil, at.errs
 	}
 	return s, &sa{dir: s.Direction, derived: v.Direction == view.Ipsec_SadEntry_Direction_UNSET, reqid: s.ReqID, local: s.Local, remote: s.Remote,
-		esn: s.ESN, window: s.ReplayWindow, algorithm: algorithm{s.Algorithm, (len(s.Key) - 4) * 8}}, nil
-}
-
-// key puts the cipher key before the salt: as it came, or from key and iv (RFC
-// 4106 sections 4 and 8.1).
-func (p *problems) key(key string, iv *string) ipsec.Secret {
-	k := octets(key)
-	if iv != nil {
-		k = append(k, octets(*iv)...)
-	}
-	if n := len(k); n != 20 && n != 36 || iv != nil && len(octets(*iv)) != 4 {
-		p.add(saKey, fmt.Sprintf("AES-GCM takes 16 or 32 octets of key and 4 of salt (RFC 4106 section 8.1), in key alone or with the salt in iv; here are %d in all", n))
-	}
-	return k
-}
-
-// octets reads a hex-string, which is well-formed by its type.
-func octets(text string) []byte {
-	b, _ := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
-	return b
+		esn: s.ESN, window: s.ReplayWindow, algorithm: algorithm{s.Algorithm, keyBits(&s)}, integrity: s.Integrity}, nil
 }
 
 // undirected is the error of an SA whose direction nothing tells.

@@ -67,6 +67,12 @@ func One(o any) string {
 	case iface.Config:
 		put("%s driver=%s device=%s queues=%d mtu=%d mac=%x enabled=%t", o.Name, o.Driver, o.Device, o.Queues, o.MTU, o.MAC, o.Enabled)
 		put(" v4=%s v6=%s addrs=%v", ip(o.V4), ip(o.V6), o.Addrs)
+		if o.Loopback {
+			put(" loopback")
+		}
+		if o.RA != nil {
+			put(" ra=%+v", *o.RA)
+		}
 	case neigh.Config:
 		put("%s mac=%x", o.ObjectKey(), o.MAC)
 	case route.Config:
@@ -86,6 +92,15 @@ func One(o any) string {
 	case ipsec.SA:
 		put("%s %s spi=%d reqid=%d alg=%d key=%s esn=%t window=%d %s%s", o.Name, direction(o.Direction), o.SPI, o.ReqID, o.Algorithm,
 			hex.EncodeToString(o.Key), o.ESN, o.ReplayWindow, selector(o.Selector), tunnel(o.Local, o.Remote))
+		if o.DF != ipsec.ClearDF {
+			put(" df=%s", [...]string{"copy", "clear", "set"}[o.DF])
+		}
+		if o.DSCP != nil {
+			put(" dscp=%s", hex.EncodeToString(o.DSCP))
+		}
+		if o.Integrity != 0 {
+			put(" integ=%d/%s", o.Integrity, hex.EncodeToString(o.IntegrityKey))
+		}
 		put(" offload=%s/%s", o.Offload.Mode, [...]string{"prefer", "require"}[o.Offload.Policy])
 		if o.Offload.Engine != "" {
 			put("/%s", o.Offload.Engine)
@@ -106,6 +121,9 @@ func ip(i iface.IP) string {
 	}
 	if i.Forwarding {
 		s += "+forwarding"
+	}
+	if i.DAD > 1 {
+		s += fmt.Sprintf("+dad%d", i.DAD)
 	}
 	if i.MTU != 0 {
 		s += fmt.Sprintf("+mtu%d", i.MTU)
