@@ -33,7 +33,7 @@ type VM struct {
 // guestModules is what the guest loads, with what these depend on.
 var guestModules = []string{
 	"virtio_pci", "virtio_console", "virtio_net", "virtio-rng",
-	"xfrm_user", "esp4", "esp6", "xfrm_interface", "dummy", "sit", "ip_tunnel", "tunnel6",
+	"xfrm_user", "esp4", "esp6", "xfrm_interface", "dummy", "veth", "sit", "ip_tunnel", "tunnel6",
 	"drbg", "jitterentropy_rng", "gcm", "ghash-generic", "ghash-clmulni-intel", "seqiv", "echainiv", "authenc", "authencesn", "ctr", "cbc", "hmac", "aesni-intel",
 	"sha512_generic", "sha256-ssse3", "sha512-ssse3", "chacha20poly1305", "chacha-x86_64", "poly1305-x86_64", "chacha_generic", "poly1305_generic",
 }
@@ -98,7 +98,7 @@ func (n *NS) VM(name, bridge string, programs ...string) (*VM, error) {
 		if err != nil {
 			return nil, err
 		}
-		pre += p + "() { " + path + " \"$@\"; }\n"
+		pre += filepath.Base(p) + "() { " + path + " \"$@\"; }\n"
 	}
 	if err := guestRoot(initrd, filepath.Join(dir, "modules"), programs); err != nil {
 		return nil, fmt.Errorf("making the guest's root: %w", err)
@@ -115,7 +115,7 @@ func (n *NS) VM(name, bridge string, programs ...string) (*VM, error) {
 	defer l.Close()
 	v := &VM{MAC: "52:54:00:12:34:56", log: n.lab.Path(name + "-console"), pre: pre}
 	v.proc, err = n.Start(name+"-qemu", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35,accel=tcg,usb=off,smbus=off,sata=off,hpet=off", "-cpu", "max", "-smp", "1", "-m", "256",
+		"-machine", "q35,accel=tcg,usb=off,smbus=off,sata=off,hpet=off", "-cpu", "max", "-smp", "1", "-m", "512",
 		"-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", initrd,
 		"-append", "console=ttyS0 rdinit=/init panic=-1 mitigations=off random.trust_cpu=on cryptomgr.notests=1 quiet loglevel=4",
 		"-serial", "file:"+v.log,
