@@ -160,7 +160,8 @@ func (a *Applier) present() uint64 {
 	return 0
 }
 
-// translate hands every binding the changes it cares for.
+// translate hands every binding the changes it cares for. Those that have some
+// work side by side.
 func (a *Applier) translate(c *binding.Commit) error {
 	per := make([][]data.Change, len(a.bindings))
 	data.Diff(c.Old, c.New, func(ch data.Change) {
@@ -174,16 +175,32 @@ func (a *Applier) translate(c *binding.Commit) error {
 			}
 		}
 	})
-	for i, b := range a.bindings {
+	errs := make([]error, len(a.bindings))
+	parts := make([]*binding.Commit, len(a.bindings))
+	var side sync.WaitGroup
+	last := -1
+	for i := range a.bindings {
 		if len(per[i]) == 0 && !c.Full {
 			continue
 		}
-		c.Changes = per[i]
-		if err := b.Translate(c); err != nil {
-			return err
+		parts[i] = c.Part(per[i])
+		if before := last; before >= 0 {
+			side.Go(func() { errs[before] = a.bindings[before].Translate(parts[before]) })
+		}
+		last = i
+	}
+	if last >= 0 { // most commits concern one binding alone
+		errs[last] = a.bindings[last].Translate(parts[last])
+	}
+	side.Wait()
+	for i, p := range parts {
+		if errs[i] != nil {
+			return errs[i] // in the order of bindings, the first is the cause
+		}
+		if p != nil {
+			c.Join(p)
 		}
 	}
-	c.Changes = nil
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 
 // A Binding is the management side of one feature. Its methods are called by
 // one goroutine at a time, except State (StateSource), which may run beside
-// anything.
+// anything. Translate of one binding may run beside that of another.
 type Binding interface {
 	// Name is the feature's name, as in fastpath.Refusal.Feature.
 	Name() string
@@ -62,7 +62,8 @@ type Commit struct {
 	// Full says that the fast path is being filled from scratch: Changes is all
 	// of New, and what a binding kept from earlier commits no longer counts.
 	Full bool
-	// Out collects the change of the fast path.
+	// Out collects the change of the fast path. A binding adds to what is its
+	// feature's, and does not look at the rest.
 	Out *fastpath.Change
 
 	publish []func()
@@ -70,6 +71,15 @@ type Commit struct {
 
 // OnPublish registers what to do once the change is live; it may not fail.
 func (c *Commit) OnPublish(f func()) { c.publish = append(c.publish, f) }
+
+// Part gives a binding's view of the commit: its changes, and a list of its own
+// of what to do once they are live.
+func (c *Commit) Part(changes []data.Change) *Commit {
+	return &Commit{Old: c.Old, New: c.New, Changes: changes, Full: c.Full, Out: c.Out}
+}
+
+// Join takes over what was registered with a Part.
+func (c *Commit) Join(p *Commit) { c.publish = append(c.publish, p.publish...) }
 
 // Published runs what was registered, in order.
 func (c *Commit) Published() {

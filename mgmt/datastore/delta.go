@@ -58,6 +58,9 @@ type reordered struct {
 }
 
 func (d *delta) change(c data.Change) {
+	if cap(d.b)-len(d.b) < 4<<10 {
+		d.b = slices.Grow(d.b, len(d.b)) // what append does for large ones copies five times as much
+	}
 	s := c.Path.Schema
 	d.enter(c.Path.Up)
 	if s.UserOrder && c.Path.Entry && (c.Kind == data.Moved || c.Kind == data.Created) {

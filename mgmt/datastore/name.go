@@ -81,4 +81,9 @@ type Version struct {
 	Tentative bool
 
 	cost int64 // bytes of the edit that led here
+
+	// Between Draft and Persist: room for a record's head and the edit that
+	// leads here from the tree from.
+	draft []byte
+	from  *data.Container
 }

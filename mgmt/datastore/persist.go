@@ -4,6 +4,21 @@ import (
 	"fmt"
 )
 
+// Draft writes down, in memory, what Persist will put on the disk. It takes most
+// of the time of a large commit's Persist and may run beside anything but
+// Persist, while nobody knows yet whether v will be accepted; without it Persist
+// does it.
+func (s *Store) Draft(v *Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.encode(v)
+}
+
+func (s *Store) encode(v *Version) {
+	v.from = s.tail.Tree
+	v.draft = appendDelta(s.seg.room(), s.w, v.from, v.Tree)
+}
+
 // Persist makes v the version that a restart comes back to, and returns when
 // it is on the disk. It gives v its Seq. On an error v is refused: running on
 // disk and in memory is what it was. (Only when the disk fails while a refused
@@ -24,12 +39,16 @@ func (s *Store) Persist(v *Version) error {
 	}
 	if !done {
 		r := record{seq: v.Seq, time: v.Time, kind: v.Kind, tentative: v.Tentative, by: v.By}
-		v.cost, err = s.seg.append(&r, func(b []byte) []byte { return appendDelta(b, s.w, s.tail.Tree, v.Tree) })
+		if v.from != s.tail.Tree {
+			s.encode(v)
+		}
+		v.cost, err = s.seg.append(&r, v.draft)
 		if err != nil {
 			return err
 		}
 		s.since += v.cost
 	}
+	v.draft, v.from = nil, nil
 	s.base = baseAfter(s.base, s.tail, v)
 	s.tail = v
 	if s.since >= s.due && s.base == nil && !s.snapping {

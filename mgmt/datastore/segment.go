@@ -71,19 +71,25 @@ func createSegment(d FS, no int, ahead int64) (*segment, error) {
 	return s, nil
 }
 
-// append writes a record and makes it durable; edit appends its XML. On an
-// error the file is as it was, or broken says that this is not sure.
-func (s *segment) append(r *record, edit func([]byte) []byte) (size int64, err error) {
-	if s.buf == nil {
-		s.buf = make([]byte, maxHead, 16<<10)
+// room gives a buffer with place for a record's head, to which its edit is
+// appended. append takes it back.
+func (s *segment) room() []byte {
+	b := s.buf
+	if s.buf = nil; b == nil {
+		b = make([]byte, 0, 16<<10)
 	}
-	b := edit(s.buf[:maxHead])
+	return b[:maxHead]
+}
+
+// append writes a record and makes it durable; b is room, then its edit. On an
+// error the file is as it was, or broken says that this is not sure.
+func (s *segment) append(r *record, b []byte) (size int64, err error) {
 	r.edit = b[maxHead:]
 	var line [maxHead]byte
 	head := r.appendHead(line[:0], s.nonce)
 	b = append(b, '\n')
-	if s.buf = b[:maxHead]; cap(b) > keepBuffer {
-		s.buf = nil
+	if cap(b) <= keepBuffer {
+		s.buf = b
 	}
 	from := maxHead - len(head)
 	copy(b[from:], head)

@@ -54,11 +54,18 @@ func (m *Manager) commit(ctx context.Context, c change) error {
 	}
 	settles := !c.tentative && m.store.Base() != nil
 	if differs || settles {
+		v := &datastore.Version{Tree: tree, Refs: refs, By: c.by, Kind: c.kind, Tentative: c.tentative}
+		drafted := make(chan struct{})
+		go func() { // the journal's record is written, in memory, while the data plane compiles
+			m.store.Draft(v)
+			close(drafted)
+		}()
 		plan, err := m.prepare(ctx, old.Tree, tree)
+		<-drafted
 		if err != nil {
 			return err
 		}
-		v := &datastore.Version{Tree: tree, Refs: refs, Time: m.clock.Now(), By: c.by, Kind: c.kind, Tentative: c.tentative}
+		v.Time = m.clock.Now()
 		if err := m.store.Persist(v); err != nil {
 			plan.Abort()
 			return notKept(err)
