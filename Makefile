@@ -29,7 +29,7 @@ demo: deps build ## two sites, an IPsec tunnel, real packets (needs root for net
 
 test: peers build ## all tests; those that need root or a program say so when they are skipped
 	$(GO) test $$($(GO) list ./... | grep -v /cmd/e2e)
-	$(GO) test ./cmd/e2e # alone: it counts every packet of a paced stream
+	$(GO) test -timeout 20m ./cmd/e2e # alone: it counts every packet of a paced stream
 
 soak: peers build ## the demo's network under traffic and commits for SOAK (30m); memory must be flat
 	SOAK=$(SOAK) $(GO) test ./cmd/e2e -run '^TestSoak$$' -v -count 1 -timeout 24h

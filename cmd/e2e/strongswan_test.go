@@ -224,6 +224,9 @@ var swanAlgs = []struct {
 }{
 	{"aes128gcm16", kernelAlg{enc: 20, encKey: 20}},
 	{"aes256gcm16", kernelAlg{enc: 20, encKey: 36}},
+	{"aes128-sha256", kernelAlg{enc: 12, encKey: 16, integ: 12, intKey: 32}},
+	{"aes256-sha512", kernelAlg{enc: 12, encKey: 32, integ: 14, intKey: 64}},
+	{"aes128ctr-sha384", kernelAlg{enc: 13, encKey: 20, integ: 13, intKey: 48}},
 }
 
 // strongSwan's ESP in user space as the other end. Two of its daemons agree on
