@@ -1,0 +1,5 @@
+//go:build !purego
+
+package gcm
+
+const hasAsm = true
