@@ -15,6 +15,7 @@ import (
 	"vrouter/mgmt/data"
 	"vrouter/mgmt/internal/enginetest"
 	"vrouter/mgmt/internal/schema"
+	"vrouter/mgmt/nacm"
 	"vrouter/mgmt/validate"
 	"vrouter/mgmt/yang"
 	"vrouter/pkg/sal"
@@ -30,6 +31,15 @@ var ownState = []string{"/ietf-netconf-monitoring:netconf-state", "/ietf-yang-li
 // withoutSource are state nodes that nobody fills, and why that is right.
 var withoutSource = map[string]string{}
 
+func rules(t testing.TB, s *yang.Schema) *nacm.Control {
+	t.Helper()
+	c, err := nacm.New(s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // Every leaf that can be configured has one owner: what is accepted is acted
 // upon. What is not built stands in a deviation, and so is not in the schema.
 func TestEveryLeafHasOneOwner(t *testing.T) {
@@ -37,7 +47,7 @@ func TestEveryLeafHasOneOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bindings, err := features(s, enginetest.New(), nil)
+	bindings, err := features(s, enginetest.New(), nil, rules(t, s))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +102,7 @@ func TestEveryStateLeafHasASource(t *testing.T) {
 	}
 	engine := enginetest.New()
 	engine.Answer = func(*fastpath.Query) *fastpath.State { return everything() }
-	bindings, err := features(s, engine, func() int { return 1 })
+	bindings, err := features(s, engine, func() int { return 1 }, rules(t, s))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ type plane struct {
 
 func newPlane(t testing.TB, s *yang.Schema, v *validate.Validator) *plane {
 	p := &plane{t: t, schema: s, v: v, tree: data.New(s), engine: enginetest.New()}
-	b, err := features(s, p.engine, nil)
+	b, err := features(s, p.engine, nil, rules(t, s))
 	if err != nil {
 		t.Fatal(err)
 	}

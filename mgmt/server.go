@@ -29,6 +29,7 @@ import (
 	"vrouter/mgmt/datastore"
 	"vrouter/mgmt/history"
 	"vrouter/mgmt/internal/schema"
+	"vrouter/mgmt/nacm"
 	"vrouter/mgmt/netconf"
 	"vrouter/mgmt/netconf/transport"
 	"vrouter/mgmt/netconf/users"
@@ -126,7 +127,11 @@ func New(o Options) (_ *Server, err error) {
 		s.supervisor = s.supervise()
 		engine, restarts = s.supervisor, s.supervisor.Restarts
 	}
-	bindings, err := features(s.schema, reader{engine}, restarts)
+	rules, err := nacm.New(s.schema, s.log)
+	if err != nil {
+		return nil, err
+	}
+	bindings, err := features(s.schema, reader{engine}, restarts, rules)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +150,7 @@ func New(o Options) (_ *Server, err error) {
 	for _, b := range bindings {
 		state = append(state, b)
 	}
-	s.netconf, err = netconf.New(netconf.Options{Schema: s.schema, Manager: s.manager, State: state, Users: s.users, HostKeys: keys, Log: s.log})
+	s.netconf, err = netconf.New(netconf.Options{Schema: s.schema, Manager: s.manager, Access: rules, State: state, Users: s.users, HostKeys: keys, Log: s.log})
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,6 @@ var implemented = []string{
 	"vrouter-deviations-ietf-ipv4-unicast-routing",
 	"vrouter-deviations-ietf-ipv6-unicast-routing",
 	"vrouter-deviations-ietf-i2nsf-ikeless",
-	"vrouter-deviations-ietf-netconf-acm",
 	"vrouter-deviations-ietf-netconf-monitoring",
 	"vrouter-deviations-ietf-yang-library",
 }

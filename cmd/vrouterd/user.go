@@ -77,7 +77,7 @@ standard input).`,
 			return nil
 		},
 	}
-	add.Flags().StringVar(&role, "role", string(users.Admin), "admin: may read keys and end sessions; operator: may not")
+	add.Flags().StringVar(&role, "role", string(users.Admin), "admin: everything, keys and access rules too; operator: configure, but neither read nor write keys; user: what the access rules (/nacm) permit")
 	add.Flags().StringVar(&key, "key", "", "file with an SSH public key")
 	add.Flags().BoolVar(&password, "password", false, "ask for a password (the default without --key)")
 	list := &cobra.Command{

@@ -78,6 +78,9 @@ func (w *xmlWriter) child(c *data.Container, parts []part, in *yang.Module) bool
 		return w.leafList(c, parts, in)
 	case yang.Container, yang.Notification:
 		sub := c.Sub(n)
+		if _, hidden := c.Child(n).(*data.Hidden); hidden {
+			return false
+		}
 		if sub == nil && (n.Presence || !w.Mode.all() || !n.Config) {
 			return false
 		}

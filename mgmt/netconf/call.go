@@ -6,13 +6,15 @@ import (
 	"vrouter/mgmt/codec"
 	"vrouter/mgmt/data"
 	"vrouter/mgmt/datastore"
+	"vrouter/mgmt/nacm"
 	"vrouter/mgmt/yang"
 )
 
 // A call is one operation under way.
 type call struct {
 	*session
-	in *codec.Input
+	in   *codec.Input
+	view *nacm.View // what its user may, by the rules when it began
 }
 
 // A handler carries out an operation, whose parameters have the types and are

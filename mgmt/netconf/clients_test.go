@@ -159,9 +159,12 @@ func (b *bed) configured() {
 	}
 }
 
-// Juniper's go-netconf: base:1.0, password.
+// Juniper's go-netconf: base:1.0, password. Its user may write keys, but not
+// read them.
 func TestGoNetconf(t *testing.T) {
 	b := newSSHBed(t)
+	b.open(alice).ok(edit("running", rules(`<rule-list><name>keys</name><group>operator</group><rule><name>write</name>`+
+		`<path xmlns:i="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless">/i:ipsec-ikeless/i:sad</path><access-operations>create</access-operations><action>permit</action></rule></rule-list>`)))
 	s, err := juniper.DialSSH(b.addr(), b.config("bob", ssh.Password("sesame")))
 	if err != nil {
 		t.Fatal(err)

@@ -23,6 +23,9 @@ type Datastores interface {
 	Unlock(ctx context.Context, by txn.Session, ds txn.Datastore) error
 	SessionEnded(by txn.Session)
 	Info() txn.Info
+	// SetAuthorize is called once, by New: access control of what changes a
+	// datastore.
+	SetAuthorize(f func(by txn.Session, ds txn.Datastore, old, new *data.Container) error)
 }
 
 var _ Datastores = (*txn.Manager)(nil)

@@ -2,9 +2,7 @@ package netconf
 
 import (
 	"context"
-	"slices"
 
-	"vrouter/mgmt/netconf/users"
 	"vrouter/mgmt/yang"
 )
 
@@ -26,19 +24,21 @@ var operations = map[string]handler{
 	"ietf-netconf-monitoring:get-schema": getSchema,
 }
 
-// admin are the operations that RFC 6241's YANG module marks with
-// nacm:default-deny-all.
-var admin = []string{"ietf-netconf:delete-config", "ietf-netconf:kill-session"}
-
 func opName(n *yang.Node) string { return n.Module.Name + ":" + n.Name }
 
-// dispatch carries out the operation of a call.
+// dispatch carries out the operation of a call, if its user may call it. Of an
+// error the client hears no more than it may.
 func (s *Server) dispatch(ctx context.Context, c *call) error {
-	name := opName(c.in.Op)
-	if c.peer.User.Role != users.Admin && (c.in.Op.Secret() || slices.Contains(admin, name)) {
-		return protoErr("access-denied", c.in.Op.Name+" is for role admin")
+	c.view = c.session.view()
+	if !c.mayCall() {
+		s.access.DeniedOperations.Add(1)
+		return protoErr("access-denied", c.who.Name+" may not call "+c.in.Op.Name)
 	}
-	if do := operations[name]; do != nil {
+	return c.view.Veil(s.carryOut(ctx, c))
+}
+
+func (s *Server) carryOut(ctx context.Context, c *call) error {
+	if do := operations[opName(c.in.Op)]; do != nil {
 		return do(ctx, c)
 	}
 	s.mu.Lock()

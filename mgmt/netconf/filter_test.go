@@ -50,17 +50,22 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// What is default-deny-all is shown to role admin only, by no way round; others
-// may write it (RFC 8341 sections 3.2.3 and 3.4.5).
+// What is default-deny-all is for role admin only, by no way round (RFC 8341
+// section 3.4.5).
 func TestSecrets(t *testing.T) {
 	b := newBed(t, nil)
 	a, o := b.open(alice), b.open(bob)
-	o.ok(edit("running", top(`<vault><open>door</open><secret>sesame</secret><room><gold>bars</gold></room></vault>`)))
+	o.fails(edit("running", top(`<vault><secret>sesame</secret></vault>`)), "application/access-denied /behaviour:top/behaviour:vault/behaviour:secret")
+	a.ok(edit("running", top(`<vault><open>door</open><secret>sesame</secret><room><gold>bars</gold></room></vault>`)))
 	sa := `<ipsec-ikeless xmlns="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless"><sad><sad-entry><name>out</name><ipsec-sa-config><spi>4096</spi>` +
 		`<traffic-selector><local-prefix>10.1.0.0/16</local-prefix><remote-prefix>10.2.0.0/16</remote-prefix></traffic-selector><mode>tunnel</mode>` +
 		`<esp-sa><encryption><encryption-algorithm>20</encryption-algorithm><key>` + saKey + `</key></encryption></esp-sa>` +
 		`<tunnel><local>192.0.2.1</local><remote>192.0.2.2</remote></tunnel></ipsec-sa-config></sad-entry></sad></ipsec-ikeless>`
-	o.ok(edit("running", sa))
+	keyPath := "application/access-denied /ietf-i2nsf-ikeless:ipsec-ikeless/ietf-i2nsf-ikeless:sad/ietf-i2nsf-ikeless:sad-entry[ietf-i2nsf-ikeless:name='out']/ietf-i2nsf-ikeless:ipsec-sa-config/ietf-i2nsf-ikeless:esp-sa/ietf-i2nsf-ikeless:encryption/ietf-i2nsf-ikeless:key"
+	o.fails(edit("candidate", sa), keyPath)
+	a.ok(edit("candidate", sa))
+	o.fails(commitOp, keyPath)
+	a.ok(commitOp)
 
 	const b7 = ` xmlns:b="urn:test:behaviour" xmlns:i="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless"`
 	filters := []string{"", subtree(`<top xmlns="urn:test:behaviour"/><ipsec-ikeless xmlns="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless"/>`),

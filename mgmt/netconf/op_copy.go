@@ -3,6 +3,7 @@ package netconf
 import (
 	"context"
 
+	"vrouter/mgmt/datastore"
 	"vrouter/mgmt/txn"
 )
 
@@ -21,6 +22,14 @@ func copyConfig(ctx context.Context, c *call) error {
 	}
 	if from.Tree == nil && from.Datastore == to {
 		return protoErr("invalid-value", "source and target are the same datastore", badElement("target"))
+	}
+	if from.Tree == nil && !(from.Datastore == datastore.Running && to == datastore.Startup) {
+		// What the user may not read is left out of the copy; running goes to
+		// startup whole (RFC 8341 section 3.2.6).
+		whole := c.srv.ds.Tree(from.Datastore)
+		if part := c.readable(whole); part != whole {
+			from.Tree = part
+		}
 	}
 	return c.srv.ds.Copy(ctx, c.by(), from, to)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"vrouter/mgmt/binding"
 	"vrouter/mgmt/data"
 	"vrouter/mgmt/datastore"
 )
@@ -28,7 +29,7 @@ func get(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	tree, err := c.srv.withState(ctx, sel)
+	tree, err := c.srv.withState(ctx, sel.want())
 	if err != nil {
 		return err
 	}
@@ -37,10 +38,10 @@ func get(ctx context.Context, c *call) error {
 
 // withState adds the state that is wanted to running. The sources are asked
 // one after the other, each on top of what the one before gave.
-func (s *Server) withState(ctx context.Context, sel *selection) (*data.Container, error) {
+func (s *Server) withState(ctx context.Context, want binding.Want) (*data.Container, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.limits.StateTimeout)
 	defer cancel()
-	tree, want := s.ds.Tree(datastore.Running), sel.want()
+	tree := s.ds.Tree(datastore.Running)
 	for _, src := range s.state {
 		e := data.Begin(tree)
 		if err := src.State(ctx, want, e); err != nil {

@@ -6,7 +6,7 @@ import (
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/codec"
 	"vrouter/mgmt/data"
-	"vrouter/mgmt/netconf/users"
+	"vrouter/mgmt/nacm"
 	"vrouter/mgmt/xpath"
 	"vrouter/mgmt/yang"
 )
@@ -17,16 +17,16 @@ type selection struct {
 	subtree *codec.Filter // nil: everything
 	xpath   *xpath.Expr   // instead of subtree
 	mode    codec.Mode
-	hide    func(*yang.Node) bool // nil: nothing is hidden
+	view    *nacm.View            // what the user may read
+	hide    func(*yang.Node) bool // what nobody like the user may read; nil: nothing is hidden
+	looks   bool                  // and there is more, which depends on keys
 }
 
 // selection reads the parameters filter (RFC 6241 sections 6 and 8.9) and
 // with-defaults (RFC 6243 section 4.5).
 func (c *call) selection() (*selection, error) {
-	sel := &selection{}
-	if c.peer.User.Role != users.Admin {
-		sel.hide = func(n *yang.Node) bool { return n.DenyAll }
-	}
+	sel := &selection{view: c.view}
+	sel.hide, sel.looks = c.view.Hidden()
 	if m, given := c.text("ietf-netconf-with-defaults:with-defaults"); given {
 		sel.mode, _ = codec.ParseMode(m)
 	}
@@ -98,14 +98,16 @@ func (p prefixes) ModuleOf(prefix string) *yang.Module {
 // no error any more.
 func (sel *selection) append(b []byte, s *Server, tree *data.Container, flush func([]byte) []byte) ([]byte, error) {
 	w := codec.Writer{Schema: s.schema, Mode: sel.mode, Hide: sel.hide, Flush: flush}
+	// A predicate could ask for what the writer would hide, so filters see what
+	// the user may read, and no more.
+	if sel.looks || sel.hide != nil && sel.xpath != nil {
+		tree = sel.view.Prune(tree, sel.reach(), true)
+	}
 	if sel.mode == codec.ReportAll || sel.mode == codec.ReportAllTagged {
 		w.When = s.when(tree)
 	}
 	if sel.xpath == nil {
 		return w.AppendFiltered(b, tree, sel.subtree), nil
-	}
-	if sel.hide != nil { // a predicate could ask for what the writer would hide
-		tree = s.withoutSecrets(tree, sel.want())
 	}
 	picked, err := s.xpath.Select(tree, sel.xpath, w.When != nil)
 	if err != nil {
@@ -135,12 +137,20 @@ func (s *Server) when(tree *data.Container) func(*data.Path, *yang.Node) bool {
 	}
 }
 
-// want says what of a tree is asked for.
-func (sel *selection) want() binding.Want {
+// reach says what of a tree the filter may look at.
+func (sel *selection) reach() binding.Want {
 	if sel.xpath != nil {
 		return touched(sel.xpath.Touches())
 	}
 	return sel.subtree
+}
+
+// want says what of a tree is asked for and may be seen.
+func (sel *selection) want() binding.Want {
+	if sel.hide != nil {
+		return seen{sel.reach(), sel.hide}
+	}
+	return sel.reach()
 }
 
 // touched is the Want of an XPath filter: what it may look at or select. The

@@ -5,13 +5,11 @@
 // A message's way: mgmt/netconf/transport brings the stream and says who the
 // peer is; mgmt/netconf/frame cuts it into messages; parse takes an rpc apart
 // as far as its parameters and sees that it is well-formed to its end;
-// dispatch finds the operation (op_*.go); the reply is written before the
-// session's next request is read.
+// dispatch asks access control (access.go) and finds the operation (op_*.go);
+// the reply is written before the session's next request is read.
 //
 // Not done: notifications (RFC 5277, 8639), NMDA's get-data and edit-data
-// (RFC 8526), partial locks (RFC 5717), the url capability, and access control
-// by rules (RFC 8341): until then role admin sees what is default-deny-all
-// and others do not.
+// (RFC 8526), partial locks (RFC 5717), and the url capability.
 package netconf
 
 import (
@@ -30,6 +28,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"vrouter/mgmt/binding"
+	"vrouter/mgmt/nacm"
 	"vrouter/mgmt/netconf/frame"
 	"vrouter/mgmt/netconf/transport"
 	"vrouter/mgmt/netconf/users"
@@ -41,6 +40,9 @@ import (
 type Options struct {
 	Schema  *yang.Schema
 	Manager Datastores
+	// Access has the access rules (RFC 8341). Nil: New makes one, whose counters
+	// are then among the state.
+	Access *nacm.Control
 	// State is asked at <get>, in this order, after the server's own sources.
 	State []binding.StateSource
 	// Users and HostKeys are needed by ServeSSH only; without Users, ServeUnix
@@ -70,7 +72,7 @@ const DefaultPort = 830
 type Server struct {
 	schema *yang.Schema
 	xpath  *xpath.Engine
-	secret map[*yang.Node]bool // nodes on the way to what is default-deny-all
+	access *nacm.Control
 	ds     Datastores
 	state  []binding.StateSource
 	opt    Options
@@ -115,10 +117,16 @@ func New(o Options) (*Server, error) {
 	if s.xpath, err = xpath.New(o.Schema); err != nil {
 		return nil, err
 	}
-	s.secret = secretPaths(o.Schema.Root)
+	if s.access = o.Access; s.access == nil {
+		if s.access, err = nacm.New(o.Schema, s.log); err != nil {
+			return nil, err
+		}
+		s.opt.State = append([]binding.StateSource{s.access}, o.State...)
+	}
+	o.Manager.SetAuthorize(s.authorize)
 	s.caps = capabilities(o.Schema)
 	s.hello = helloText(s.caps)
-	s.state = append(s.builtinState(), o.State...)
+	s.state = append(s.builtinState(), s.opt.State...)
 	return s, nil
 }
 
@@ -179,7 +187,7 @@ func (s *Server) open(stream io.ReadWriteCloser, p transport.Peer) *session {
 			break
 		}
 	}
-	c := &session{srv: s, id: s.lastID, peer: p, stream: stream, since: time.Now(), over: make(chan struct{}),
+	c := &session{srv: s, id: s.lastID, peer: p, who: userOf(p), stream: stream, since: time.Now(), over: make(chan struct{}),
 		r: frame.NewReader(stream, s.limits.MaxMessage), w: frame.NewWriter(stream),
 		log: s.log.With("session", s.lastID, "user", p.User.Name)}
 	// Not the context of the transport: that one ends as soon as the server

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vrouter/mgmt/nacm"
 	"vrouter/mgmt/netconf/frame"
 	"vrouter/mgmt/netconf/transport"
 	"vrouter/mgmt/txn"
@@ -20,6 +21,7 @@ type session struct {
 	srv    *Server
 	id     uint32
 	peer   transport.Peer
+	who    nacm.User // peer, as access control sees it
 	log    *slog.Logger
 	stream io.ReadWriteCloser
 	r      *frame.Reader

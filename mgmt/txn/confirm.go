@@ -58,6 +58,9 @@ func (m *Manager) Commit(ctx context.Context, by Session, o CommitOptions) error
 		c.event.Step = Complete
 	}
 	base := m.store.Running()
+	if err := m.authorize(by, datastore.Running, base.Tree, c.tree); err != nil {
+		return err
+	}
 	if err := m.commit(ctx, c); err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ func (m *Manager) Edit(ctx context.Context, by Session, target Datastore, o Edit
 	if target == datastore.Startup {
 		return &data.Error{Type: "protocol", Tag: "operation-not-supported", Msg: "startup is written by copy-config"}
 	}
-	return m.write(ctx, by, target, datastore.Edit, o.TestOption, f)
+	return m.write(ctx, change{by: by, kind: datastore.Edit}, target, o.TestOption, f)
 }
 
 // Copy replaces a whole datastore (RFC 6241 section 7.3).
@@ -23,7 +23,10 @@ func (m *Manager) Copy(ctx context.Context, by Session, from Source, to Datastor
 	if from.Tree == nil && from.Datastore == to {
 		return invalid("source and target are the same datastore")
 	}
-	return m.write(ctx, by, to, datastore.Copy, TestThenSet, func(*data.Container) (*data.Container, error) {
+	// What running holds is not new to startup: the operation is all that needs
+	// a right (RFC 8341 section 3.2.6).
+	free := from.Tree == nil && from.Datastore == datastore.Running && to == datastore.Startup
+	return m.write(ctx, change{by: by, kind: datastore.Copy, free: free}, to, TestThenSet, func(*data.Container) (*data.Container, error) {
 		return m.tree(from), nil
 	})
 }
@@ -36,12 +39,12 @@ func (m *Manager) tree(s Source) *data.Container {
 }
 
 // write replaces the tree of a datastore by what f makes of it.
-func (m *Manager) write(ctx context.Context, by Session, ds Datastore, k datastore.Kind, test TestOption, f EditFunc) error {
+func (m *Manager) write(ctx context.Context, c change, ds Datastore, test TestOption, f EditFunc) error {
 	if err := m.take(ctx); err != nil {
 		return err
 	}
 	defer m.done()
-	c := change{by: by, kind: k, locks: []Datastore{ds}}
+	c.locks = []Datastore{ds}
 	if err := m.writable(c, ds); err != nil {
 		return err
 	}
@@ -49,6 +52,11 @@ func (m *Manager) write(ctx context.Context, by Session, ds Datastore, k datasto
 	var err error
 	if c.tree, err = f(old); err != nil {
 		return err
+	}
+	if !c.free {
+		if err := m.authorize(c.by, ds, old, c.tree); err != nil {
+			return err
+		}
 	}
 	if test == TestOnly {
 		return m.test(ctx, c)
@@ -75,9 +83,6 @@ func (m *Manager) write(ctx context.Context, by Session, ds Datastore, k datasto
 			return errs
 		}
 		c.tree = tree
-	}
-	if err := m.authorize(c, ds, old, c.tree); err != nil {
-		return err
 	}
 	switch {
 	case c.tree == m.store.Running().Tree:
@@ -106,9 +111,6 @@ func (m *Manager) setStartup(c change) error {
 	if err != nil {
 		return err
 	}
-	if err := m.authorize(c, datastore.Startup, old, tree); err != nil {
-		return err
-	}
 	if err := m.store.SetStartup(tree, c.by); err != nil {
 		return notKept(err)
 	}
@@ -131,10 +133,7 @@ func (m *Manager) Delete(ctx context.Context, by Session, ds Datastore) error {
 		return err
 	}
 	old := m.store.Tree(ds)
-	empty := data.New(m.o.Schema)
-	if err := m.authorize(c, ds, old, empty); err != nil {
-		return err
-	}
+	empty := data.New(m.o.Schema) // the operation needs a right, the data none (RFC 8341 section 3.2.7)
 	if err := m.store.SetStartup(nil, by); err != nil {
 		return notKept(err)
 	}

@@ -471,12 +471,19 @@ func TestAuthorize(t *testing.T) {
 	same := b.same()
 	b.fails(b.Edit(ctx, bob, running, txn.EditOptions{}, count(2)), "access-denied")
 	b.fails(b.Edit(ctx, bob, candidate, txn.EditOptions{}, count(2)), "access-denied")
-	b.fails(b.Copy(ctx, bob, txn.Source{Datastore: running}, startup), "access-denied")
+	b.fails(b.Copy(ctx, bob, txn.Source{Datastore: candidate}, startup), "access-denied")
 	b.must(b.Edit(ctx, ann, candidate, txn.EditOptions{}, count(3)))
 	b.fails(b.Commit(ctx, bob, txn.CommitOptions{}), "access-denied")
 	same()
 	want := []string{"ann candidate 0 1", "ann running 0 1", "bob running 1 2", "bob candidate 1 2", "bob startup 0 1", "ann candidate 1 3", "bob running 1 3"}
 	if !slices.Equal(asked, want) {
+		t.Fatal(asked)
+	}
+	// Nobody is asked about what running holds, nor about nothing at all.
+	asked = nil
+	b.must(b.Copy(ctx, bob, txn.Source{Datastore: running}, startup))
+	b.must(b.Delete(ctx, bob, startup))
+	if len(asked) > 0 {
 		t.Fatal(asked)
 	}
 	// The server itself is not asked.

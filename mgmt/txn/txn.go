@@ -69,8 +69,10 @@ type Options struct {
 	Store     *datastore.Store
 	Applier   Applier
 	// Authorize is asked before a session changes a datastore from old to new;
-	// its error refuses the change (RFC 8341 section 3.2). It is not asked
-	// about what the server does by itself, such as a revert. May be nil.
+	// its error refuses the change (RFC 8341 section 3.2). It sees what the
+	// session asked for, before anything that goes as a side effect has gone. It
+	// is not asked about what the server does by itself, such as a revert, nor
+	// about what needs no right to data. May be nil; see SetAuthorize.
 	Authorize func(by Session, ds Datastore, old, new *data.Container) error
 	// Clock is the wall clock and timers; nil means the real ones.
 	Clock Clock
@@ -235,6 +237,14 @@ func New(o Options) (*Manager, error) {
 		o.Log = slog.Default()
 	}
 	return &Manager{o: o, store: o.Store, applier: o.Applier, clock: o.Clock, log: o.Log, turn: make(chan struct{}, 1)}, nil
+}
+
+// SetAuthorize sets Options.Authorize, for who needs the Manager first. It
+// waits for the writer's turn.
+func (m *Manager) SetAuthorize(f func(by Session, ds Datastore, old, new *data.Container) error) {
+	m.turn <- struct{}{}
+	defer m.done()
+	m.o.Authorize = f
 }
 
 // Close waits for the writer whose turn it is and refuses all later ones. A

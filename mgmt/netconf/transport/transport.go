@@ -25,6 +25,9 @@ type Peer struct {
 	Transport string
 	// Host is the peer's address without port; "" when it is on this machine.
 	Host string
+	// Recovery marks a peer that is under no access rule (RFC 8341 section
+	// 3.3.3): root or the server's own user, as the kernel says.
+	Recovery bool
 }
 
 // A Handler serves one client until it returns; the stream is then closed.

@@ -17,8 +17,10 @@ import (
 )
 
 // A Unix serves NETCONF on unix sockets, for tools on this machine. The kernel
-// says who the peer is: root and the server's own user are admin, others are
-// looked up by their login name among the users, and refused if not there.
+// says who the peer is: root and the server's own user are admin and have a
+// recovery session, as they could read and change the server's files anyway;
+// others are looked up by their login name among the users, and refused if not
+// there.
 type Unix struct {
 	Users  *users.Store // nil: nobody but root and the server's own user
 	Log    *slog.Logger // nil: no log
@@ -62,13 +64,13 @@ func (u *Unix) Serve(ctx context.Context, l net.Listener) error {
 	}
 	return accept(ctx, l, log, func(ctx context.Context, c net.Conn) {
 		defer c.Close()
-		who, err := u.peer(c)
+		who, recovery, err := u.peer(c)
 		if err != nil {
 			log.Warn("unix peer refused", "err", err)
 			return
 		}
-		log.Info("unix peer", "user", who.Name, "role", string(who.Role))
-		u.Handle(ctx, c, Peer{User: who, Transport: LocalTransport})
+		log.Info("unix peer", "user", who.Name, "role", string(who.Role), "recovery", recovery)
+		u.Handle(ctx, c, Peer{User: who, Transport: LocalTransport, Recovery: recovery})
 	})
 }
 
@@ -77,30 +79,30 @@ func (u *Unix) Serve(ctx context.Context, l net.Listener) error {
 // peer is authenticated and the stream cannot be read by others.
 const LocalTransport = "ietf-netconf-monitoring:netconf-ssh"
 
-func (u *Unix) peer(c net.Conn) (users.User, error) {
+func (u *Unix) peer(c net.Conn) (who users.User, recovery bool, err error) {
 	uc, ok := c.(*net.UnixConn)
 	if !ok {
-		return users.User{}, fmt.Errorf("%T is not a unix socket", c)
+		return who, false, fmt.Errorf("%T is not a unix socket", c)
 	}
 	raw, err := uc.SyscallConn()
 	if err != nil {
-		return users.User{}, err
+		return who, false, err
 	}
 	var cred *unix.Ucred
 	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil || err != nil {
-		return users.User{}, errors.Join(e, err)
+		return who, false, errors.Join(e, err)
 	}
 	name := "uid-" + strconv.Itoa(int(cred.Uid))
 	if a, err := user.LookupId(strconv.Itoa(int(cred.Uid))); err == nil {
 		name = a.Username
 	}
 	if cred.Uid == 0 || int(cred.Uid) == os.Geteuid() {
-		return users.User{Name: name, Role: users.Admin}, nil
+		return users.User{Name: name, Role: users.Admin}, true, nil
 	}
 	if u.Users != nil {
 		if who, ok := u.Users.Lookup(name); ok {
-			return who, nil
+			return who, false, nil
 		}
 	}
-	return users.User{}, fmt.Errorf("user %s (uid %d) is neither root nor in the users file", name, cred.Uid)
+	return who, false, fmt.Errorf("user %s (uid %d) is neither root nor in the users file", name, cred.Uid)
 }

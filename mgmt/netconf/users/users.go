@@ -44,16 +44,21 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Role says what a user may do. Until NETCONF access control (RFC 8341) is
-// there these two are all there is.
+// Role is the group that the transport reports to access control (RFC 8341),
+// under this name.
 type Role string
 
-// The roles. Operator reads all but secrets and writes all; Admin may besides
-// read what is default-deny-all, kill sessions and delete a datastore.
+// The roles. Behind all configured rules, Admin may do everything and Operator
+// write what is neither default-deny-write nor default-deny-all. Plain has
+// what the rules and their defaults give.
 const (
 	Admin    Role = "admin"
 	Operator Role = "operator"
+	Plain    Role = "user"
 )
+
+// Roles are all there are.
+var Roles = []Role{Admin, Operator, Plain}
 
 // A User is one who has shown who they are.
 type User struct {
@@ -190,8 +195,8 @@ func parse(b []byte) ([]*entry, error) {
 			return nil, fmt.Errorf("user %q stands there twice", u.Name)
 		}
 		seen[u.Name] = true
-		if u.Role != Admin && u.Role != Operator {
-			return nil, fmt.Errorf("user %q: the role is %q; it must be %q or %q", u.Name, u.Role, Admin, Operator)
+		if !slices.Contains(Roles, u.Role) {
+			return nil, fmt.Errorf("user %q: the role is %q; it must be one of %q", u.Name, u.Role, Roles)
 		}
 		if u.Password != "" {
 			if c, err := bcrypt.Cost([]byte(u.Password)); err != nil || c > maxCost {
