@@ -24,7 +24,7 @@ func userOf(p transport.Peer) nacm.User {
 
 // view gives what the session's user may now.
 func (c *session) view() *nacm.View {
-	return c.srv.access.Policy(c.srv.ds.Tree(datastore.Running)).View(c.who)
+	return c.srv.access.Policy(c.srv.ds.Tree(datastore.Running)).View(c.user)
 }
 
 // mayCall tells whether the user may call the operation or action.

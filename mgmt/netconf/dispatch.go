@@ -32,7 +32,7 @@ func (s *Server) dispatch(ctx context.Context, c *call) error {
 	c.view = c.session.view()
 	if !c.mayCall() {
 		s.access.DeniedOperations.Add(1)
-		return protoErr("access-denied", c.who.Name+" may not call "+c.in.Op.Name)
+		return protoErr("access-denied", c.user.Name+" may not call "+c.in.Op.Name)
 	}
 	return c.view.Veil(s.carryOut(ctx, c))
 }

@@ -187,7 +187,7 @@ func (s *Server) open(stream io.ReadWriteCloser, p transport.Peer) *session {
 			break
 		}
 	}
-	c := &session{srv: s, id: s.lastID, peer: p, who: userOf(p), stream: stream, since: time.Now(), over: make(chan struct{}),
+	c := &session{srv: s, id: s.lastID, peer: p, user: userOf(p), stream: stream, since: time.Now(), over: make(chan struct{}),
 		r: frame.NewReader(stream, s.limits.MaxMessage), w: frame.NewWriter(stream),
 		log: s.log.With("session", s.lastID, "user", p.User.Name)}
 	// Not the context of the transport: that one ends as soon as the server

@@ -21,7 +21,7 @@ type session struct {
 	srv    *Server
 	id     uint32
 	peer   transport.Peer
-	who    nacm.User // peer, as access control sees it
+	user   nacm.User // peer, as access control sees it
 	log    *slog.Logger
 	stream io.ReadWriteCloser
 	r      *frame.Reader
