@@ -178,3 +178,45 @@ func TestOuterAddressChanges(t *testing.T) {
 	}
 	b.buffersAccounted()
 }
+
+// A port's device is deleted and made anew under its name, as a container
+// runtime or a driver reload does it: the data plane lives on, and traffic comes
+// back without anybody's help.
+func TestPortDeletedAndBack(t *testing.T) {
+	need(t, "tcpdump")
+	b := configured(t)
+	pid, err := b.A.FastPathPID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, back := b.stream(1000, 200), b.streamFrom(b.HostB, "10.2.0.2:9003", b.HostA, "10.1.0.2:9002", 1000, 200)
+	if _, err := moving(time.Now(), there, back); err != nil {
+		t.Fatal(err)
+	}
+	var took []time.Duration
+	for i := range 3 {
+		if err := b.A.NS.IP("link del wan0"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(50+rand.IntN(700)) * time.Millisecond)
+		if err := b.Lab.Link(b.A.NS, "wan0", b.Wan, "a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Wan.IP("link set dev a master wan"); err != nil {
+			t.Fatal(err)
+		}
+		d, err := moving(time.Now(), there, back)
+		if err != nil {
+			t.Fatalf("time %d: %v; drops at A %v", i, err, b.drops(b.A))
+		}
+		took = append(took, d)
+	}
+	t.Logf("traffic back after the device is there again: %s", times(took))
+	if now, err := b.A.FastPathPID(); err != nil || now != pid {
+		t.Errorf("the data plane had process id %d, then %d: %v", pid, now, err)
+	}
+	there.end()
+	back.end()
+	b.resolve()
+	b.buffersAccounted()
+}

@@ -197,6 +197,7 @@ func TestFloods(t *testing.T) {
 			n++
 			binary.BigEndian.PutUint16(fragment[14+4:], uint16(n))
 			binary.BigEndian.PutUint16(fragment[14+6:], 0x2000|uint16(n>>16%2)) // first ones and second ones
+			fragment[14+14], fragment[14+15] = byte(n>>3), byte(n%7)            // senders of all kinds
 			fragment[14+10], fragment[14+11] = 0, 0
 			binary.BigEndian.PutUint16(fragment[14+10:], headerSum(fragment[14:34]))
 			return fragment
