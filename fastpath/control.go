@@ -61,7 +61,7 @@ func (e *Local) step() time.Duration {
 	e.f.neigh.Tick(now)
 	if now >= e.slow {
 		e.slow = now + int64(slowEvery)
-		e.replace(e.f.iface.Tick(now, e.f.neigh.Announce))
+		e.replace(e.f.iface.Tick(now, e.f.neigh.LinkUp))
 		e.f.reass.Tick(now)
 		e.f.ipsec.Tick()
 		e.env.Grace.Poll()

@@ -310,6 +310,15 @@ func (e *Local) Publish(_ context.Context, id Ticket) error {
 	}
 	e.keep(t)
 	moved := b.Snap.Ifaces != e.env.Snap.Load().Ifaces
+	parted := false
+	for _, p := range t.parts {
+		if x, ok := p.(pipeline.Parter); ok {
+			parted = x.Part() || parted
+		}
+	}
+	if parted {
+		e.flush()
+	}
 	// What the parts retire is still in the old snapshot and in current flows:
 	// nothing of it may go before these two have changed.
 	e.env.Grace.Hold()
@@ -367,6 +376,25 @@ func (e *Local) quiesce() {
 	if !e.env.Grace.Synchronize(time.Second) {
 		e.opt.Log.Error("a worker has not passed for a second")
 	}
+}
+
+// flush lets the workers send what the control side has given them. A worker that
+// has taken it sends it in the same turn.
+func (e *Local) flush() {
+	if e.opt.Manual {
+		return
+	}
+	e.kickAll()
+	for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Microsecond) {
+		waiting := 0
+		for _, w := range e.workers {
+			waiting += w.Stats().FromControl
+		}
+		if waiting == 0 {
+			break
+		}
+	}
+	e.env.Grace.Synchronize(100 * time.Millisecond)
 }
 
 func (e *Local) kickAll() {
@@ -434,6 +462,11 @@ func (e *Local) Close() error {
 	if t != nil {
 		_ = e.Abort(context.Background(), t.id)
 	}
+	e.mu.Lock()
+	if e.f.neigh.Farewell() {
+		e.flush()
+	}
+	e.mu.Unlock()
 	e.stop.Store(true)
 	close(e.quit)
 	e.kickAll()

@@ -43,12 +43,14 @@ const (
 	IPLength
 	IPChecksum
 	IPSource
+	IPSourceOwn
 	IPDestination
 	IPMulticast
 	IPBroadcast
 	IPLinkLocal
 	IPExtension
 	IPSourceRoute
+	IPOption
 
 	// reass
 	ReassTimeout
@@ -73,6 +75,7 @@ const (
 	ICMPBad
 	ICMPIgnored
 	NoSource
+	AddrTentative
 
 	// neigh
 	ARPBad
@@ -143,13 +146,15 @@ var Table = [N]Info{
 	IPHeaderLength: {"ip-header-length", Attack, "IPv4 header length below 5 words or beyond the packet."},
 	IPLength:       {"ip-length", Attack, "IP length field beyond the end of the frame or below the header."},
 	IPChecksum:     {"ip-checksum", Fault, "IPv4 header checksum is wrong."},
-	IPSource:       {"ip-source", Attack, "Source address that no packet may have (own, multicast, broadcast, loopback, unspecified)."},
+	IPSource:       {"ip-source", Attack, "Source address that no packet may have (multicast, broadcast, loopback, unspecified, reserved)."},
+	IPSourceOwn:    {"ip-source-own", Attack, "Packet from outside with an address of the vRouter as its source."},
 	IPDestination:  {"ip-destination", Attack, "Destination address that is never forwarded (loopback, unspecified, reserved)."},
 	IPMulticast:    {"ip-multicast", Normal, "IP multicast, which is not forwarded, for a group that the vRouter is not in."},
 	IPBroadcast:    {"ip-broadcast", Normal, "IPv4 broadcast, or a packet that came in a broadcast frame: not forwarded (RFC 1812 section 5.3.5)."},
-	IPLinkLocal:    {"ip-link-local", Normal, "Link-local address that would have left its link (RFC 4291 section 2.5.6)."},
-	IPExtension:    {"ip-extension", Attack, "IPv6 extension headers that are malformed, too many, or demand to be dropped."},
-	IPSourceRoute:  {"ip-source-route", Attack, "IPv4 source route option (RFC 7126 section 4.3)."},
+	IPLinkLocal:    {"ip-link-local", Normal, "Link-local address that would have left its link (RFC 4291 section 2.5.6, RFC 3927 section 7)."},
+	IPExtension:    {"ip-extension", Attack, "IPv6 extension headers that are malformed or too many."},
+	IPSourceRoute:  {"ip-source-route", Attack, "IPv4 source route option (RFC 7126 section 4.3), or IPv6 routing header of type 0 (RFC 5095)."},
+	IPOption:       {"ip-option", Attack, "Malformed IPv4 option, or an IPv6 option or routing header that may not be passed over (RFC 8200 section 4.2)."},
 
 	ReassTimeout:   {"reassembly-timeout", Normal, "Fragment whose datagram did not become whole in time."},
 	ReassOverlap:   {"reassembly-overlap", Attack, "Fragment of a datagram whose fragments overlap or contradict each other (RFC 5722)."},
@@ -171,6 +176,7 @@ var Table = [N]Info{
 	LocalFragment: {"local-fragment", Normal, "Fragment to an own address that is not reassembled."},
 	ICMPBad:       {"icmp-bad", Attack, "ICMP message that is too short or has a wrong checksum."},
 	ICMPIgnored:   {"icmp-ignored", Normal, "ICMP message to an own address that needs no answer."},
+	AddrTentative: {"address-tentative", Normal, "Packet to an own IPv6 address that is being checked for uniqueness, or that somebody else has (RFC 4862)."},
 	NoSource:      {"no-source", Config, "No own address to answer from."},
 
 	ARPBad:         {"arp-bad", Attack, "ARP packet that is malformed."},

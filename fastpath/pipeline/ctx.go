@@ -22,13 +22,15 @@ const (
 	RejectPort                     // port unreachable                    drop.LocalUDP
 	RejectPolicy                   // as Prohibited                       drop.IPsecPolicyDiscard
 	RejectReassembly               // reassembly time exceeded            drop.ReassTimeout
+	RejectHeader                   // parameter problem                   drop.IPOption
+	RejectOption                   // IPv6: unknown option                drop.IPOption
 	Rejects                        // how many
 )
 
 // Reason is what the packet is counted under.
 func (r Reject) Reason() drop.Reason {
 	return [Rejects]drop.Reason{drop.TTLExpired, drop.NoRoute, drop.Unreachable, drop.NeighFailed, drop.Prohibited,
-		drop.TooBig, drop.LocalProtocol, drop.LocalUDP, drop.IPsecPolicyDiscard, drop.ReassTimeout}[r]
+		drop.TooBig, drop.LocalProtocol, drop.LocalUDP, drop.IPsecPolicyDiscard, drop.ReassTimeout, drop.IPOption, drop.IPOption}[r]
 }
 
 // Ctx is what a worker offers to stages and sinks while it handles a burst.
@@ -218,7 +220,8 @@ func (c *Ctx) Send(frame sal.Desc, in, out IfIndex) {
 // Reject ends a packet and tells its sender why, within the limits of RFC 1812
 // section 4.3.2 and RFC 4443 section 2.4 (no error about an error, a fragment
 // other than the first, a broadcast, a multicast; a rate per interface). mtu is
-// used by RejectTooBig only: what the packet may have, IP header included.
+// used by RejectTooBig: what the packet may have, IP header included; for
+// RejectHeader and RejectOption it is the offset of the culprit.
 func (c *Ctx) Reject(d sal.Desc, in IfIndex, from Origin, r Reject, mtu uint16) {
 	e := &c.Error
 	c.CountDrop(in, r.Reason(), 1)

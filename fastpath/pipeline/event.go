@@ -16,6 +16,7 @@ const (
 	CtlARP                  // frame: ARP
 	CtlND                   // frame: neighbour discovery
 	CtlUsed                 // no packet: a stale adjacency (arg) was used
+	CtlRS                   // frame: router solicitation
 )
 
 // Control side to worker.

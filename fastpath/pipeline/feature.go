@@ -67,6 +67,11 @@ type Prepared interface {
 	Abort()
 }
 
+// Parter is a Prepared that has something to send by the configuration that is
+// about to go. Part is called before Publish, and says whether it has sent
+// anything; the engine then lets the workers send it first.
+type Parter interface{ Part() bool }
+
 // Settler is a Prepared that has something left to do when all workers have
 // taken over what was published.
 type Settler interface{ Settle() }
@@ -120,6 +125,8 @@ type Env struct {
 	Seq atomic.Uint32
 	// Snap is what workers decide by.
 	Snap atomic.Pointer[Snapshot]
+	// Tentative are own IPv6 addresses that must not be used.
+	Tentative atomic.Pointer[Tentative]
 	// Now is Unix nanoseconds that never go backwards while the process lives.
 	Now func() int64
 	// Control is the control side's own way to handle packets.

@@ -121,6 +121,9 @@ const (
 	// FlagGroup: came in a broadcast or multicast frame, or is to such an
 	// address; never answer with an ICMP error.
 	FlagGroup
+	// FlagLinkLocal: an IPv4 link-local address (169.254.0.0/16), which no router
+	// forwards (RFC 3927 section 7).
+	FlagLinkLocal
 )
 
 // Uncacheable are the flags that forbid a flow entry.

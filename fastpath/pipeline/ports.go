@@ -27,6 +27,30 @@ type Iface struct {
 	// Src are the addresses to send from: the first of each family, zero Addr
 	// when there is none.
 	Src [2]netip.Addr
+	// DAD is how often a new IPv6 address asks whether somebody has it (RFC 4862
+	// section 5.4), RA what the router advertises here; nil: nothing.
+	DAD uint8
+	RA  *RouterAdvert
+}
+
+// RouterAdvert is what Router Advertisements of an interface say, and when they
+// are sent (RFC 4861 section 6.2.1). Immutable.
+type RouterAdvert struct {
+	Min, Max       uint16 // seconds between two
+	Managed, Other bool
+	LinkMTU        uint32 // 0: not said, as below
+	Reachable      uint32 // milliseconds
+	Retrans        uint32 // milliseconds
+	HopLimit       uint8
+	Lifetime       uint16 // seconds as a default router; 0: it is none
+	Prefixes       []RouterPrefix
+}
+
+// RouterPrefix is a Prefix Information option (RFC 4861 section 4.6.2).
+type RouterPrefix struct {
+	Prefix             netip.Prefix
+	OnLink, Autonomous bool
+	Valid, Preferred   uint32 // seconds; all ones: for ever
 }
 
 // V4 and V6 index the arrays of Iface.

@@ -35,6 +35,13 @@ func (w *Worker) odd(v *pipeline.Vec, i uint16) bool {
 	case pkt.OK, pkt.BadL4Len:
 	case pkt.ShortL4:
 		flags |= pipeline.FlagOpaque // not ours to judge, unless policy needs ports
+	case pkt.BadOptions: // RFC 1812 section 4.3.3.5
+		if flags&pipeline.FlagGroup != 0 {
+			c.Drop(v.Desc[i], in, drop.IPOption)
+		} else {
+			c.Reject(v.IP(i), in, v.From[i], pipeline.RejectHeader, uint16(pkt.BadOption4(pkt.IPv4(frame[o.L3:]))))
+		}
+		return false
 	default:
 		c.Drop(v.Desc[i], in, reasonOf(bad))
 		return false
@@ -52,8 +59,11 @@ func (w *Worker) odd(v *pipeline.Vec, i uint16) bool {
 	ports := portWord(o.Proto, l4)
 	if v.V6 {
 		ip := pkt.IPv6(frame[o.L3:])
-		if o.Has(pkt.UnknownOption) {
-			c.Drop(v.Desc[i], in, drop.IPExtension)
+		if o.Has(pkt.UnknownOption) && !w.option(v, i, ip, flags) {
+			return false
+		}
+		if o.Has(pkt.SourceRoute) && pkt.RoutingType0(ip) && !w.own6(ip) {
+			c.Drop(v.Desc[i], in, drop.IPSourceRoute) // to us: delivered, and refused there with an answer
 			return false
 		}
 		if ip.HopLimit() <= 1 {
@@ -84,6 +94,27 @@ func (w *Worker) odd(v *pipeline.Vec, i uint16) bool {
 	return true
 }
 
+// option ends a packet with a hop-by-hop option that is unknown and may not be
+// passed over; it may have to be told even if it went to a group (RFC 8200
+// section 4.2).
+func (w *Worker) option(v *pipeline.Vec, i uint16, ip pkt.IPv6, flags pipeline.Flags) bool {
+	switch k, at, _ := pkt.Object6(ip, false); {
+	case k == pkt.NoObjection:
+		return true
+	case k == pkt.TellAlways, k == pkt.Tell && flags&pipeline.FlagGroup == 0:
+		w.ctx.Reject(v.IP(i), v.In[i], v.From[i], pipeline.RejectOption, uint16(at))
+	default:
+		w.ctx.Drop(v.Desc[i], v.In[i], drop.IPOption)
+	}
+	return false
+}
+
+// own6 tells whether a packet is addressed to the vRouter itself.
+func (w *Worker) own6(ip pkt.IPv6) bool {
+	h, _ := w.env.FIB.Path6(binary.BigEndian.Uint64(ip[24:]), binary.BigEndian.Uint64(ip[32:]))
+	return w.env.Adj.At(h).Kind() == pipeline.AdjReceive
+}
+
 // groupND hands neighbour solicitations and advertisements that came to a group
 // to the control side. (Those to an own address are delivered as local.)
 func (w *Worker) groupND(v *pipeline.Vec, i uint16, o *pkt.Offsets, frame []byte) bool {
@@ -99,7 +130,10 @@ func (w *Worker) groupND(v *pipeline.Vec, i uint16, o *pkt.Offsets, frame []byte
 		}
 		c.ToControl(v.Desc[i], v.In[i], pipeline.CtlND, 0)
 		return true
-	case pkt.ICMPv6RouterSol, pkt.ICMPv6RouterAdv, pkt.ICMPv6Redirect:
+	case pkt.ICMPv6RouterSol:
+		c.ToControl(v.Desc[i], v.In[i], pipeline.CtlRS, 0)
+		return true
+	case pkt.ICMPv6RouterAdv, pkt.ICMPv6Redirect:
 		c.Drop(v.Desc[i], v.In[i], drop.NDIgnored)
 		return true
 	}

@@ -10,7 +10,7 @@ const (
 	ICMPv4Redirect     = 5
 	ICMPv4Echo         = 8
 	ICMPv4TimeExceeded = 11
-	ICMPv4ParamProblem = 12
+	ICMPv4ParamProblem = 12 // rest holds the offset of the culprit in its upper byte
 
 	ICMPv4NetUnreachable   = 0  // of Unreachable: no route
 	ICMPv4HostUnreachable  = 1  // of Unreachable: the neighbour does not answer

@@ -2,7 +2,11 @@
 // administrative state, MTU, MAC, addresses and counters.
 package iface
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"vrouter/fastpath/pipeline"
+)
 
 // Config is one interface as the management plane wants it. Name is its key.
 type Config struct {
@@ -14,6 +18,12 @@ type Config struct {
 	MAC     [6]byte
 	Enabled bool
 	V4, V6  IP
+	// Loopback: an interface without a port, to which nothing happens: its
+	// addresses are there while it is enabled. Driver, Device, Queues and MAC are
+	// left out.
+	Loopback bool
+	// RA is what the router advertises (RFC 4861 section 6.2); nil: nothing.
+	RA *RouterAdvert
 	// Addrs are the own addresses with their prefix lengths, both families.
 	Addrs []netip.Prefix
 }
@@ -23,7 +33,16 @@ type IP struct {
 	Enabled    bool
 	Forwarding bool   // packets received here may be forwarded
 	MTU        uint16 // 0: the interface's
+	// DAD is how many solicitations an IPv6 address must stand without anybody
+	// else claiming it, before it is used (RFC 4862 section 5.4); 0: not checked.
+	DAD uint8
 }
+
+// RouterAdvert and RouterPrefix are the content of Router Advertisements.
+type (
+	RouterAdvert = pipeline.RouterAdvert
+	RouterPrefix = pipeline.RouterPrefix
+)
 
 // Change is what a commit does to interfaces. Set creates or changes.
 type Change struct {
@@ -41,6 +60,9 @@ type State struct {
 	MTU                  uint16
 	Speed                uint64 // bit/s, 0 unknown
 	Counters             Counters
+	// Tentative are own addresses that are still being checked for uniqueness,
+	// Duplicate those that somebody else has. Neither is used.
+	Tentative, Duplicate []netip.Addr
 }
 
 // Counters of an interface since CreatedAt; octets count whole frames without

@@ -90,7 +90,9 @@ func (f *Feature) Prepare(b *pipeline.Builder, c *Change) (_ pipeline.Prepared, 
 		after[name] = nil
 		swap[e.index] = nil
 		p.gone = append(p.gone, e)
-		p.freed[e.cfg.Driver+" "+device(&e.cfg)] = true
+		if !e.cfg.Loopback {
+			p.freed[e.cfg.Driver+" "+device(&e.cfg)] = true
+		}
 		b.FlushFlows()
 	}
 	for i := range c.Set {
@@ -144,10 +146,17 @@ func (p *prepared) one(old *entry, cfg *Config) (*entry, error) {
 	if old != nil {
 		e.index, e.created, e.base, e.drops = old.index, old.created, old.base, old.drops
 		e.port, e.info, e.link, e.changed = old.port, old.info, old.link, old.changed
+		if cfg.Loopback {
+			if old.port != nil {
+				p.freed[old.cfg.Driver+" "+device(&old.cfg)] = true
+			}
+			e.port, e.info, e.link = nil, sal.PortInfo{}, false
+			return e, nil
+		}
 		if old.port != nil && samePort(old, cfg) {
 			return e, nil
 		}
-		if device(&old.cfg) == device(cfg) && old.cfg.Driver == cfg.Driver {
+		if !old.cfg.Loopback && device(&old.cfg) == device(cfg) && old.cfg.Driver == cfg.Driver {
 			p.reopen = append(p.reopen, e)
 			return e, nil
 		}
@@ -159,6 +168,9 @@ func (p *prepared) one(old *entry, cfg *Config) (*entry, error) {
 		e.created = f.env.Now()
 		e.changed = e.created
 		e.base, e.drops = f.sum(e.index)
+	}
+	if cfg.Loopback {
+		return e, nil
 	}
 	if p.freed[cfg.Driver+" "+device(cfg)] {
 		p.reopen = append(p.reopen, e)
@@ -234,7 +246,13 @@ func (e *entry) compile(usable bool) *pipeline.Iface {
 			x.Src[f] = a.Addr()
 		}
 	}
-	if c.V6.Enabled {
+	if !c.Loopback { // nobody else could have its addresses
+		x.DAD = c.V6.DAD
+	}
+	if c.Enabled && c.V6.Enabled {
+		x.RA = c.RA
+	}
+	if c.V6.Enabled && !c.Loopback {
 		x.LinkLocal = netip.AddrFrom16(pkt.LinkLocal6(x.MAC))
 		if !x.Src[pipeline.V6].IsValid() {
 			x.Src[pipeline.V6] = x.LinkLocal
@@ -278,7 +296,9 @@ func (f *Feature) check(c *Config) error {
 	switch {
 	case c.Name == "":
 		return refuse(c.Name, "Name", "an interface needs a name")
-	case c.Queues < 1:
+	case c.Loopback && (c.Driver != "" || c.Device != "" || c.MAC != [6]byte{} || c.RA != nil):
+		return refuse(c.Name, "Loopback", "a loopback interface has no port")
+	case c.Queues < 1 && !c.Loopback:
 		return refuse(c.Name, "Queues", "at least one queue is needed")
 	case c.MTU < MinMTU4 || c.MTU > MaxMTU:
 		return refuse(c.Name, "MTU", fmt.Sprintf("MTU %d is not within %d to %d", c.MTU, MinMTU4, MaxMTU))
@@ -289,7 +309,7 @@ func (f *Feature) check(c *Config) error {
 	case c.MAC[0]&1 != 0:
 		return refuse(c.Name, "MAC", "a group address cannot be an interface's own")
 	}
-	if _, err := f.env.Registry.Driver(c.Driver); err != nil {
+	if _, err := f.env.Registry.Driver(c.Driver); err != nil && !c.Loopback {
 		return refuse(c.Name, "Driver", err.Error())
 	}
 	for i, a := range c.Addrs {
@@ -370,6 +390,9 @@ func (p *prepared) Publish() {
 		if e.port != nil && !slices.Contains(p.reopen, e) {
 			f.setUp(e, old)
 		}
+		if e.cfg.Loopback && old != nil && old.cfg.Enabled != e.cfg.Enabled {
+			e.changed = f.env.Now()
+		}
 		f.byN[e.cfg.Name] = e
 		f.byI[e.index] = e
 	}
@@ -433,7 +456,7 @@ func (f *Feature) closePort(p sal.Port) {
 // interfaces whose port could be opened again after a failure.
 func (f *Feature) Tick(now int64, up func(i pipeline.IfIndex)) (back map[pipeline.IfIndex]*pipeline.Iface) {
 	for _, e := range f.byI {
-		if e == nil {
+		if e == nil || e.cfg.Loopback {
 			continue
 		}
 		if e.port == nil {

@@ -87,6 +87,10 @@ func (f *Feature) state(e *entry) State {
 	n.TxUnicast = c.TxPackets - min(c.TxPackets, c.TxMulticast+c.TxBroadcast)
 	n.RxErrors, n.RxDiscards, n.RxUnknownProtos = add(rxErrors), add(rxDiscards), add(unknown)
 	n.TxDiscards = c.TxDiscards
+	if e.cfg.Loopback {
+		s.Device, s.Link = "", e.cfg.Enabled
+	}
+	s.Tentative, s.Duplicate = f.env.Tentative.Load().Of(e.index)
 	if e.port != nil {
 		s.Link = e.cfg.Enabled && e.port.Link()
 		s.Speed = e.info.Speed

@@ -19,6 +19,8 @@ func (f *Feature) Handle(worker int, m pipeline.CtlMsg, now int64) {
 		f.arp(m, now)
 	case pipeline.CtlND:
 		f.nd(m, now)
+	case pipeline.CtlRS:
+		f.solicited(m, now)
 	case pipeline.CtlUsed:
 		if e := f.byAdj[m.Arg]; e != nil {
 			f.used(e, now)
@@ -170,6 +172,15 @@ func (f *Feature) nd(m pipeline.CtlMsg, now int64) {
 		c.Drop(m.Desc, m.In, drop.NDIgnored)
 		return
 	}
+	if own(x, target) && f.tentative(x, target) {
+		// Not ours yet. Another's check for it, and of course an answer, mean that
+		// it never will be (RFC 4862 sections 5.4.3 and 5.4.4).
+		if n.Type == pkt.ICMPv6NeighborAdv || n.DAD() {
+			f.claimed(x, target, pkt.Ethernet(frame).Src())
+		}
+		c.Drop(m.Desc, m.In, drop.NDIgnored)
+		return
+	}
 	if n.Type == pkt.ICMPv6NeighborAdv {
 		if own(x, target) {
 			f.conflict(x, target, pkt.Ethernet(frame).Src(), now)
@@ -247,6 +258,17 @@ func routerFlag(x *pipeline.Iface) uint8 {
 	return 0
 }
 
+// LinkUp begins anew on a link that came up.
+func (f *Feature) LinkUp(i pipeline.IfIndex) {
+	x := f.env.Snap.Load().Ifaces.At(i)
+	if x == nil {
+		return
+	}
+	f.recheck(x, f.env.Now())
+	f.Announce(i)
+	f.advertise(x, f.env.Now())
+}
+
 // Announce tells the link about the interface's addresses: gratuitous ARP (RFC
 // 5227 section 3) and unsolicited advertisements (RFC 4861 section 7.2.6).
 func (f *Feature) Announce(i pipeline.IfIndex) {
@@ -259,15 +281,23 @@ func (f *Feature) Announce(i pipeline.IfIndex) {
 			f.env.Control.Send(d, build(b), i)
 		}
 	}
+	for _, a := range own6(x) {
+		f.announceOne(x, a)
+	}
 	for _, p := range x.Addrs {
 		if a := p.Addr(); a.Is4() && x.Enabled[pipeline.V4] {
 			send(func(b []byte) int { return pkt.ARPRequest(b, pkt.Broadcast, x.MAC, a.As4(), a.As4()) })
-		} else if a.Is6() && x.Enabled[pipeline.V6] {
-			send(func(b []byte) int { return pkt.NeighborAnnouncement(b, x.MAC, a.As16(), routerFlag(x)) })
 		}
 	}
-	if x.LinkLocal.IsValid() && x.Enabled[pipeline.V6] {
-		send(func(b []byte) int { return pkt.NeighborAnnouncement(b, x.MAC, x.LinkLocal.As16(), routerFlag(x)) })
+}
+
+// announceOne is Announce for one IPv6 address.
+func (f *Feature) announceOne(x *pipeline.Iface, a netip.Addr) {
+	if f.tentative(x, a) {
+		return
+	}
+	if d, b, ok := f.env.Control.Frame(); ok {
+		f.env.Control.Send(d, pkt.NeighborAnnouncement(b, x.MAC, a.As16(), routerFlag(x)), x.Index)
 	}
 }
 
@@ -293,15 +323,17 @@ func source4(x *pipeline.Iface, target netip.Addr) netip.Addr {
 }
 
 // source6 is the address to ask from: link-local for a link-local target, else
-// as source4.
-func source6(x *pipeline.Iface, target netip.Addr) netip.Addr {
-	if target.IsLinkLocalUnicast() {
-		return x.LinkLocal
-	}
-	for _, p := range x.Addrs {
-		if p.Addr().Is6() && p.Contains(target) {
-			return p.Addr()
+// as source4; none that is tentative.
+func (f *Feature) source6(x *pipeline.Iface, target netip.Addr) netip.Addr {
+	if !target.IsLinkLocalUnicast() {
+		for _, p := range x.Addrs {
+			if p.Addr().Is6() && p.Contains(target) && !f.tentative(x, p.Addr()) {
+				return p.Addr()
+			}
 		}
+	}
+	if f.tentative(x, x.LinkLocal) {
+		return netip.Addr{}
 	}
 	return x.LinkLocal
 }

@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"vrouter/fastpath/pipeline"
@@ -12,11 +13,11 @@ import (
 )
 
 // The files: neigh.go tables and commits, nud.go the states of an entry,
-// message.go ARP and neighbour discovery, stage.go what workers ask, table.go
-// where they look.
+// message.go ARP and neighbour discovery, dad.go whether own addresses are
+// unique, ra.go Router Advertisements, stage.go what workers ask, table.go where
+// they look.
 //
-// Not done: duplicate address detection for our own addresses (RFC 4862
-// section 5.4, RFC 5227); redirects; proxy ARP.
+// Not done: address conflict detection for IPv4 (RFC 5227); redirects; proxy ARP.
 
 // Limits of the neighbour table.
 const (
@@ -43,6 +44,11 @@ type Feature struct {
 
 	incomplete, waiting int
 	warned              int64 // when a conflict of addresses was last logged
+
+	advertising map[*link]struct{}
+	checks      map[checkKey]*check // of own addresses, see dad.go
+	probes      []*check            // those under way, in order of time
+	checksMoved bool
 	// Stage turns connected destinations into their neighbour's adjacency, and
 	// ends every program that is left.
 	Stage pipeline.Stage
@@ -56,6 +62,7 @@ type link struct {
 	tokens float64 // of solicitations
 	filled int64
 	dead   bool
+	ra     adverts
 }
 
 // entry is one neighbour.
@@ -88,7 +95,8 @@ func New(env *pipeline.Env) (*Feature, error) {
 	if err != nil {
 		return nil, fmt.Errorf("neighbours: %w", err)
 	}
-	f := &Feature{env: env, table: t, ifs: map[pipeline.IfIndex]*link{}, byAdj: map[uint32]*entry{}, statics: map[Key]*entry{}}
+	f := &Feature{env: env, table: t, ifs: map[pipeline.IfIndex]*link{}, byAdj: map[uint32]*entry{}, statics: map[Key]*entry{},
+		advertising: map[*link]struct{}{}, checks: map[checkKey]*check{}}
 	f.Stage = &resolve{f}
 	env.Neigh = f
 	return f, nil
@@ -104,6 +112,8 @@ type prepared struct {
 	set      []static
 	unset    []Key
 	announce []pipeline.IfIndex
+	// advertise are interfaces whose Router Advertisements begin, change or end.
+	advertise []pipeline.IfIndex
 }
 
 type static struct {
@@ -129,10 +139,16 @@ func (f *Feature) Prepare(b *pipeline.Builder, c *Change) (_ pipeline.Prepared, 
 				err = p.newLink(is)
 			}
 			p.announce = append(p.announce, i)
+			if is.RA != nil {
+				p.advertise = append(p.advertise, i)
+			}
 		default:
 			p.changed = append(p.changed, i)
 			if !slices.Equal(was.Addrs, is.Addrs) || was.MAC != is.MAC {
 				p.announce = append(p.announce, i)
+			}
+			if !reflect.DeepEqual(was.RA, is.RA) || is.RA != nil && (was.Port != is.Port || was.Forward != is.Forward) {
+				p.advertise = append(p.advertise, i)
 			}
 		}
 	})
@@ -247,12 +263,20 @@ func (p *prepared) Publish() {
 		f.confirm(s.e, s.mac, f.env.Now())
 		f.schedule(s.e, 0)
 	}
+	now := f.env.Now()
+	live := f.env.Snap.Load().Ifaces
+	for _, l := range p.links {
+		f.checkNew(nil, p.now.At(l.index), l.index, now)
+	}
 	for _, i := range p.changed {
 		f.relink(p.now.At(i))
+		f.checkNew(live.At(i), p.now.At(i), i, now)
 	}
 	for _, i := range p.gone {
 		l := f.ifs[i]
 		l.dead = true
+		f.checkNew(live.At(i), nil, i, now)
+		delete(f.advertising, l)
 		for e := range l.all {
 			f.forget(e)
 			if e.refs == 0 {
@@ -264,12 +288,19 @@ func (p *prepared) Publish() {
 		}
 		delete(f.ifs, i)
 	}
+	f.settleChecks()
 }
 
 // Settle announces new addresses, now that workers can send from them.
 func (p *prepared) Settle() {
+	f, now := p.f, p.f.env.Now()
 	for _, i := range p.announce {
-		p.f.Announce(i)
+		f.Announce(i)
+	}
+	for _, i := range p.advertise {
+		if x := f.env.Snap.Load().Ifaces.At(i); x != nil {
+			f.advertise(x, now)
+		}
 	}
 }
 
@@ -277,6 +308,7 @@ func (p *prepared) Settle() {
 func (f *Feature) Changed(x *pipeline.Iface) {
 	if f.ifs[x.Index] != nil {
 		f.relink(x)
+		f.advertise(x, f.env.Now())
 	}
 }
 

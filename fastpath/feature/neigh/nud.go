@@ -30,6 +30,8 @@ const (
 
 // Tick looks at entries whose time has come.
 func (f *Feature) Tick(now int64) {
+	f.tickDAD(now)
+	f.tickRA(now)
 	for len(f.due) > 0 && f.due[0].at <= now {
 		e := f.due[0]
 		switch e.reach {
@@ -57,11 +59,16 @@ func (f *Feature) Tick(now int64) {
 }
 
 // Next is when Tick has something to do, 0: never.
-func (f *Feature) Next() int64 {
-	if len(f.due) == 0 {
-		return 0
+func (f *Feature) Next() (at int64) {
+	if len(f.due) > 0 {
+		at = f.due[0].at
 	}
-	return f.due[0].at
+	for _, t := range [2]int64{f.nextDAD(), f.nextRA()} {
+		if t != 0 && (at == 0 || t < at) {
+			at = t
+		}
+	}
+	return at
 }
 
 // solicit asks for an entry's address: everybody while it is unknown, the
@@ -91,7 +98,7 @@ func (f *Feature) solicit(e *entry, now int64) {
 		if src := source4(x, e.addr); src.IsValid() {
 			n = pkt.ARPRequest(b, dst, x.MAC, src.As4(), e.addr.As4())
 		}
-	} else if src := source6(x, e.addr); src.IsValid() {
+	} else if src := f.source6(x, e.addr); src.IsValid() {
 		n = pkt.NeighborSolicitation(b, to, x.MAC, src.As16(), e.addr.As16())
 	}
 	f.env.Control.Send(d, n, x.Index)

@@ -25,6 +25,7 @@ var (
 		pipeline.RejectPort:       {pkt.ICMPv4Unreachable, pkt.ICMPv4PortUnreachable},
 		pipeline.RejectPolicy:     {pkt.ICMPv4Unreachable, pkt.ICMPv4AdminProhibited},
 		pipeline.RejectReassembly: {pkt.ICMPv4TimeExceeded, pkt.ICMPv4ReassemblyExceeded},
+		pipeline.RejectHeader:     {pkt.ICMPv4ParamProblem, 0},
 	}
 	errors6 = [pipeline.Rejects]message{
 		pipeline.RejectTTL:        {pkt.ICMPv6TimeExceeded, pkt.ICMPv6HopLimitExceeded},
@@ -37,6 +38,8 @@ var (
 		pipeline.RejectPort:       {pkt.ICMPv6Unreachable, pkt.ICMPv6PortUnreachable},
 		pipeline.RejectPolicy:     {pkt.ICMPv6Unreachable, pkt.ICMPv6AdminProhibited},
 		pipeline.RejectReassembly: {pkt.ICMPv6TimeExceeded, pkt.ICMPv6ReassemblyExceeded},
+		pipeline.RejectHeader:     {pkt.ICMPv6ParamProblem, pkt.ICMPv6BadHeader},
+		pipeline.RejectOption:     {pkt.ICMPv6ParamProblem, pkt.ICMPv6UnknownOption},
 	}
 )
 
@@ -64,22 +67,31 @@ func (f *Feature) Errors(c *pipeline.Ctx) {
 func (f *Feature) error4(c *pipeline.Ctx, k int, b []byte) {
 	e := &c.Error
 	o, bad := pkt.ParseIP(b)
-	if bad != pkt.OK && bad != pkt.BadL4Len || o.Type != pkt.TypeIPv4 {
+	ip := pkt.IPv4(b)
+	switch {
+	case o.Type != pkt.TypeIPv4:
+		return
+	case bad == pkt.BadOptions && e.Why[k] == pipeline.RejectHeader && ip.FragOffset() == 0 && int(o.End-o.L4) >= pkt.ICMPLen:
+	case bad != pkt.OK && bad != pkt.BadL4Len:
 		return // cut off: it may be an ICMP error itself
 	}
-	ip := pkt.IPv4(b)
 	src := binary.BigEndian.Uint32(ip[12:])
 	if !pkt.MayErrorV4(&o, ip) || class4[src>>24] != plain || f.receives4(src) || !f.limits[c.Worker].take(e.In[k], c.Now) {
 		return
 	}
 	var from netip.Addr
-	if spokenTo(e.Why[k]) {
+	dst := binary.BigEndian.Uint32(ip[16:])
+	if spokenTo(e.Why[k]) || f.receives4(dst) {
 		from = ip.DstAddr() // who was spoken to answers (RFC 1122 section 3.2.1.3)
 	} else {
-		from = f.source(c, e.In[k], e.From[k], pipeline.V4, f.v4.Lookup(binary.BigEndian.Uint32(ip[16:])))
+		from = f.source(c, e.In[k], e.From[k], pipeline.V4, f.v4.Lookup(dst))
 	}
 	if !from.Is4() {
 		return
+	}
+	rest := uint32(e.MTU[k])
+	if e.Why[k] == pipeline.RejectHeader {
+		rest <<= 24
 	}
 	m := errors4[e.Why[k]]
 	buf, ok := c.Alloc()
@@ -87,7 +99,7 @@ func (f *Feature) error4(c *pipeline.Ctx, k int, b []byte) {
 		return
 	}
 	d := sal.MakeDesc(buf, sal.Headroom, sal.MaxFrame)
-	size := pkt.ICMPv4Error(c.Pool.Bytes(d), from.As4(), m.typ, m.code, uint32(e.MTU[k]), ip[:o.End])
+	size := pkt.ICMPv4Error(c.Pool.Bytes(d), from.As4(), m.typ, m.code, rest, ip[:o.End])
 	f.send(c, d, size, e.In[k], e.From[k])
 }
 
@@ -105,24 +117,25 @@ func (f *Feature) error6(c *pipeline.Ctx, k int, b []byte) {
 	ip := pkt.IPv6(b)
 	hi, lo := binary.BigEndian.Uint64(ip[8:]), binary.BigEndian.Uint64(ip[16:])
 	why := e.Why[k]
-	if !pkt.MayErrorV6(&o, ip, why == pipeline.RejectTooBig) || f.receives6(hi, lo) || !f.limits[c.Worker].take(e.In[k], c.Now) {
+	if !pkt.MayErrorV6(&o, ip, why == pipeline.RejectTooBig || why == pipeline.RejectOption) || f.receives6(hi, lo) || !f.limits[c.Worker].take(e.In[k], c.Now) {
 		return
 	}
 	var from netip.Addr
-	if spokenTo(why) {
+	dhi, dlo := binary.BigEndian.Uint64(ip[24:]), binary.BigEndian.Uint64(ip[32:])
+	if spokenTo(why) || f.receives6(dhi, dlo) {
 		from = ip.DstAddr()
 	} else {
-		from = f.source(c, e.In[k], e.From[k], pipeline.V6, f.v6.Lookup(binary.BigEndian.Uint64(ip[24:]), binary.BigEndian.Uint64(ip[32:])))
+		from = f.source(c, e.In[k], e.From[k], pipeline.V6, f.v6.Lookup(dhi, dlo))
 	}
 	if x := c.Snap.Ifaces.At(e.In[k]); linkLocal(hi) && x != nil {
 		from = x.LinkLocal
 	}
-	if !from.Is6() {
+	if !from.Is6() || c.Env.Tentative.Load().HasAddr(e.In[k], from) {
 		return
 	}
 	rest := uint32(0)
 	switch why {
-	case pipeline.RejectTooBig:
+	case pipeline.RejectTooBig, pipeline.RejectHeader, pipeline.RejectOption:
 		rest = uint32(e.MTU[k])
 	case pipeline.RejectProtocol: // RFC 4443 section 3.4
 		rest = uint32(o.NextHeaderAt(ip))

@@ -57,6 +57,18 @@ func deliver6(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 	d, in := v.IP(i), v.In[i]
 	b := c.Pool.Bytes(d)
 	o, bad := pkt.ParseIP(b)
+	if t := c.Env.Tentative.Load(); t != nil && !nd(v, i) {
+		if hi, lo := v.DstIP6(i); linkLocal(hi) && t.Has(in, hi, lo) || !linkLocal(hi) && t.HasAny(hi, lo) {
+			c.Drop(d, in, drop.AddrTentative)
+			return
+		}
+	}
+	if o.Has(pkt.HasOptions) {
+		if k, at, code := pkt.Object6(pkt.IPv6(b), true); k != pkt.NoObjection {
+			object6(c, d, in, v.From[i], k, at, code)
+			return
+		}
+	}
 	switch {
 	case o.Has(pkt.FirstFragment) || o.Has(pkt.LaterFragment):
 		fragment6(c, d, in, v.From[i], o)
@@ -75,6 +87,8 @@ func deliver6(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 				return
 			}
 			c.ToControl(v.Desc[i], in, pipeline.CtlND, 0)
+		case t == pkt.ICMPv6RouterSol && v.From[i] == pipeline.FromIface(in):
+			c.ToControl(v.Desc[i], in, pipeline.CtlRS, 0)
 		case t >= pkt.ICMPv6RouterSol && t <= pkt.ICMPv6Redirect:
 			c.Drop(d, in, drop.NDIgnored)
 		case t == pkt.ICMPv6Echo:
@@ -146,6 +160,19 @@ func fragment6(c *pipeline.Ctx, d sal.Desc, in pipeline.IfIndex, from pipeline.O
 	default:
 		unserved(c, d, in, from, o.Proto)
 	}
+}
+
+// object6 ends a packet to the vRouter for its extension headers.
+func object6(c *pipeline.Ctx, d sal.Desc, in pipeline.IfIndex, from pipeline.Origin, k pkt.Objection, at int, code uint8) {
+	why := pipeline.RejectHeader
+	if code == pkt.ICMPv6UnknownOption {
+		why = pipeline.RejectOption
+	}
+	if k == pkt.Discard {
+		c.Drop(d, in, drop.IPOption)
+		return
+	}
+	c.Reject(d, in, from, why, uint16(at))
 }
 
 // echo turns the head of an echo request into that of its reply. The rest of the

@@ -19,11 +19,13 @@ const (
 	plain = iota
 	never
 	multicast
+	linkLocal4 // perhaps: 169.254.0.0/16
 )
 
 // class4 is by the first byte of an IPv4 address, class6 of an IPv6 address.
 var class4, class6 = func() (c4, c6 [256]uint8) {
 	c4[0], c4[127] = never, never
+	c4[169] = linkLocal4
 	for i := 224; i < 240; i++ {
 		c4[i] = multicast
 	}
@@ -124,19 +126,24 @@ func (s lookup) whole(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) bool {
 
 // refuse4 says why a packet is dropped for its addresses, None if it is not.
 func (s lookup) refuse4(v *pipeline.Vec, i uint16, src, dst uint32) drop.Reason {
-	switch d := class4[dst>>24]; {
+	c, d := class4[src>>24], class4[dst>>24]
+	if src>>16 == 169<<8|254 || dst>>16 == 169<<8|254 {
+		v.Flags[i] |= pipeline.FlagLinkLocal
+		v.Some |= pipeline.FlagLinkLocal
+	}
+	switch {
 	case dst == 0xffffffff:
 		return drop.IPBroadcast
 	case d == multicast:
 		return drop.IPMulticast
 	case d == never:
 		return drop.IPDestination
-	case class4[src>>24] != plain:
+	case c != plain && c != linkLocal4:
 		return drop.IPSource
 	case v.Flags[i]&pipeline.FlagGroup != 0:
 		return drop.IPBroadcast
 	case !v.From[i].Local() && s.f.env.Adj.At(s.f.v4.Lookup(src)).Kind() == pipeline.AdjReceive:
-		return drop.IPSource
+		return drop.IPSourceOwn
 	}
 	return drop.None
 }
@@ -225,14 +232,14 @@ func (s lookup) special6(c *pipeline.Ctx, v *pipeline.Vec, i uint16, shi, slo, h
 	switch {
 	case hi>>56 == 0xff:
 		return drop.IPMulticast, false
-	case class6[hi>>56] == never && !linkLocal(hi):
+	case class6[hi>>56] == never && !linkLocal(hi) && !translated(hi):
 		return drop.IPDestination, false
-	case class6[shi>>56] != plain && !linkLocal(shi):
+	case class6[shi>>56] != plain && !linkLocal(shi) && !translated(shi):
 		return drop.IPSource, false
 	case v.Flags[i]&pipeline.FlagGroup != 0:
 		return drop.IPBroadcast, false
-	case !local && !linkLocal(shi) && s.f.env.Adj.At(s.f.v6.Lookup(shi, slo)).Kind() == pipeline.AdjReceive:
-		return drop.IPSource, false
+	case !local && !linkLocal(shi) && s.f.env.Adj.At(s.f.v6.Lookup(shi, slo)).Kind() == pipeline.AdjReceive && !s.f.env.Tentative.Load().HasAny(shi, slo):
+		return drop.IPSourceOwn, false
 	}
 	if !linkLocal(hi) {
 		return drop.None, false
@@ -254,6 +261,10 @@ func (s lookup) special6(c *pipeline.Ctx, v *pipeline.Vec, i uint16, shi, slo, h
 	return drop.None, true
 }
 
+// translated tells addresses that stand for IPv4 ones (64:ff9b::/96 and
+// 64:ff9b:1::/48, RFC 6052 and 8215): the one part of ::/8 that is routed.
+func translated(hi uint64) bool { return hi>>32 == 0x0064ff9b }
+
 func linkLocal(hi uint64) bool { return hi>>54 == 0xfe80>>6 }
 
 // local is the second half of the look-up, behind the inbound policy: it takes
@@ -266,7 +277,7 @@ func (local) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	if v.V6 {
 		fam = pipeline.V6
 	}
-	if i := idx[0] & 255; v.Same && !v.V6 && v.Some&(pipeline.FlagOwn|pipeline.FlagLastHop) == 0 && v.From[i] == pipeline.FromIface(v.In[i]) {
+	if i := idx[0] & 255; v.Same && !v.V6 && v.Some&(pipeline.FlagOwn|pipeline.FlagLastHop|pipeline.FlagLinkLocal) == 0 && v.From[i] == pipeline.FromIface(v.In[i]) {
 		if x := c.Snap.Ifaces.At(v.In[i]); x != nil && x.Forward[fam] {
 			return idx
 		}
@@ -296,6 +307,10 @@ func (local) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 					v.Drop(i, drop.ForwardingOff)
 					continue
 				}
+			}
+			if flags&pipeline.FlagLinkLocal != 0 {
+				v.Drop(i, drop.IPLinkLocal)
+				continue
 			}
 			if flags&pipeline.FlagLastHop != 0 {
 				v.Reject(i, pipeline.RejectTTL)
