@@ -172,7 +172,7 @@ func (r edits) iface() string {
 	op := r.op()
 	x := `<interface` + op + `><name>` + r.pick("a", "b", "c", "d e") + `</name>`
 	if !strings.Contains(op, "remove") {
-		x += `<type xmlns:t="urn:ietf:params:xml:ns:yang:iana-if-type">t:ethernetCsmacd</type>`
+		x += `<type xmlns:t="urn:ietf:params:xml:ns:yang:iana-if-type">t:` + r.pick("ethernetCsmacd", "ethernetCsmacd", "ethernetCsmacd", "ethernetCsmacd", "softwareLoopback") + `</type>`
 		if r.IntN(3) == 0 {
 			x += `<enabled>` + r.pick("true", "true", "false") + `</enabled>`
 		}
@@ -187,6 +187,10 @@ func (r edits) iface() string {
 			f += `<address` + r.pick("", "", ` nc:operation="remove"`) + `><ip>` + addr + `</ip><prefix-length>` + bits + `</prefix-length></address>`
 			if r.IntN(3) == 0 {
 				f += `<neighbor` + r.pick("", "", ` nc:operation="remove"`) + `><ip>` + neighbour + `</ip><link-layer-address>02:00:00:00:00:0` + r.pick("1", "2") + `</link-layer-address></neighbor>`
+			}
+			if family == "ipv6" && r.IntN(3) == 0 {
+				f += `<ipv6-router-advertisements xmlns="urn:ietf:params:xml:ns:yang:ietf-ipv6-unicast-routing"><send-advertisements>` + r.pick("true", "true", "false") +
+					`</send-advertisements><prefix-list><prefix` + r.pick("", ` nc:operation="remove"`) + `><prefix-spec>` + r.pick("2001:db8::/64", "2001:db8:1::/64") + `</prefix-spec></prefix></prefix-list></ipv6-router-advertisements>`
 			}
 			return f + `</` + family + `>`
 		}
@@ -215,11 +219,22 @@ func (r edits) route() string {
 			`<next-hop-address>`+r.pick(hops...)+`</next-hop-address>`, `<next-hop-address>`+r.pick(hops...)+`</next-hop-address>`,
 			`<outgoing-interface>`+r.pick("a", "b", "c", "d e")+`</outgoing-interface>`,
 			`<outgoing-interface>`+r.pick("a", "b")+`</outgoing-interface><next-hop-address>`+r.pick(hops...)+`</next-hop-address>`,
+			`<next-hop-list>`+r.hop(hops)+r.hop(hops)+`</next-hop-list>`, `<next-hop-list>`+r.hop(hops)+r.hop(hops)+`</next-hop-list>`,
 			`<special-next-hop>`+r.pick("blackhole", "unreachable", "prohibit", "receive")+`</special-next-hop>`) + `</next-hop>`
 	}
 	x += `</route>`
 	return `<routing xmlns="urn:ietf:params:xml:ns:yang:ietf-routing"><control-plane-protocols><control-plane-protocol><type>static</type><name>` + r.pick("p", "q") +
 		`</name><static-routes><` + family + ` xmlns="urn:ietf:params:xml:ns:yang:` + module + `">` + x + `</` + family + `></static-routes></control-plane-protocol></control-plane-protocols></routing>`
+}
+
+// hop is one of several next hops.
+func (r edits) hop(hops []string) string {
+	x := `<next-hop` + r.pick("", "", "", ` nc:operation="remove"`) + `><index>` + r.pick("1", "2", "3") + `</index>`
+	if strings.Contains(x, "remove") {
+		return x + `</next-hop>`
+	}
+	x += r.pick("", `<outgoing-interface>`+r.pick("a", "b")+`</outgoing-interface>`) + r.pick("", `<next-hop-address>`+r.pick(hops...)+`</next-hop-address>`, `<next-hop-address>`+r.pick(hops...)+`</next-hop-address>`)
+	return x + r.pick("", `<weight xmlns="urn:vrouter:yang:vrouter-routing">`+r.pick("1", "2", "255")+`</weight>`) + `</next-hop>`
 }
 
 const selector = `<traffic-selector><local-prefix>10.1.0.0/24</local-prefix><remote-prefix>10.2.0.0/24</remote-prefix></traffic-selector>`

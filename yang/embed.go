@@ -42,6 +42,7 @@ var implemented = []string{
 	"vrouter-port",
 	"vrouter-sal",
 	"vrouter-fastpath",
+	"vrouter-routing",
 	"vrouter-commit",
 	"vrouter-notify",
 

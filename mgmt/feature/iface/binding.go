@@ -10,7 +10,10 @@ import (
 	"vrouter/mgmt/yang"
 )
 
-const path = "/ietf-interfaces:interfaces/interface"
+const (
+	path    = "/ietf-interfaces:interfaces/interface"
+	adverts = "/ietf-ip:ipv6/ietf-ipv6-unicast-routing:ipv6-router-advertisements"
+)
 
 // Binding is the binding.Binding of interfaces.
 type Binding struct {
@@ -53,5 +56,6 @@ func (b *Binding) Owns() []string {
 		path + "/name", path + "/description", path + "/type", path + "/enabled", path + "/vrouter-port:port",
 		path + "/ietf-ip:ipv4/enabled", path + "/ietf-ip:ipv4/forwarding", path + "/ietf-ip:ipv4/mtu", path + "/ietf-ip:ipv4/address",
 		path + "/ietf-ip:ipv6/enabled", path + "/ietf-ip:ipv6/forwarding", path + "/ietf-ip:ipv6/mtu", path + "/ietf-ip:ipv6/address",
+		path + "/ietf-ip:ipv6/dup-addr-detect-transmits", path + adverts,
 	}
 }

@@ -3,6 +3,8 @@ package iface
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"vrouter/fastpath"
 	"vrouter/fastpath/feature/iface"
@@ -72,23 +74,33 @@ func write(w *oper.Writer, s *iface.State) {
 			w.Text("oper-device", s.Device)
 		})
 	}
-	w.InConfig("ietf-ip:ipv4", func() { addresses(w, "") })
+	w.InConfig("ietf-ip:ipv4", func() { addresses(w, nil) })
 	w.InConfig("ietf-ip:ipv6", func() {
 		status := "preferred"
 		if !up {
 			status = "inaccessible"
 		}
-		addresses(w, status)
+		addresses(w, func(ip string) string {
+			a, _ := netip.ParseAddr(ip)
+			switch {
+			case slices.Contains(s.Duplicate, a):
+				return "duplicate"
+			case up && slices.Contains(s.Tentative, a):
+				return "tentative"
+			}
+			return status
+		})
 	})
 }
 
-// addresses writes the state of addresses, all of which are configured.
-func addresses(w *oper.Writer, status string) {
+// addresses writes the state of addresses, all of which are configured. Those of
+// IPv4 have no status.
+func addresses(w *oper.Writer, status func(ip string) string) {
 	for _, ip := range w.Keys("address") {
 		w.EntryConfig("address", []string{ip}, func() {
 			w.Text("origin", "static")
-			if status != "" {
-				w.Text("status", status)
+			if status != nil {
+				w.Text("status", status(ip))
 			}
 		})
 	}

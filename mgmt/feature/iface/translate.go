@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -29,7 +30,9 @@ func (b *Binding) Translate(c *binding.Commit) error {
 		var was, is iface.Config
 		if e.Old != nil {
 			was, _ = b.config(e.Old, "")
-			moves.free[deviceOf(&was)] = was.Name
+			if !was.Loopback {
+				moves.free[deviceOf(&was)] = was.Name
+			}
 		}
 		if e.New == nil {
 			c.Out.Iface.Delete = append(c.Out.Iface.Delete, was.Name)
@@ -38,10 +41,12 @@ func (b *Binding) Translate(c *binding.Commit) error {
 		at := e.Path.String()
 		is, bad := b.config(e.New, at)
 		errs = append(errs, bad...)
-		if other := moves.take[deviceOf(&is)]; other != "" {
-			errs = append(errs, twice(at, other))
+		if !is.Loopback {
+			if other := moves.take[deviceOf(&is)]; other != "" {
+				errs = append(errs, twice(at, other))
+			}
+			moves.take[deviceOf(&is)] = is.Name
 		}
-		moves.take[deviceOf(&is)] = is.Name
 		if e.Old == nil || !equal(&was, &is) {
 			c.Out.Iface.Set = append(c.Out.Iface.Set, is)
 		}
@@ -93,23 +98,15 @@ func deviceOf(c *iface.Config) device { return device{c.Driver == "memory", c.De
 // config makes the Config of an entry. at is its path, for errors.
 func (b *Binding) config(c *data.Container, at string) (iface.Config, data.Errors) {
 	v := b.fill.Fill(c)
-	out := iface.Config{Name: *v.Name, Driver: drivers[v.Port.Driver], Device: *v.Name, Queues: int(*v.Port.Queues),
-		MTU: *v.Port.Mtu, Enabled: *v.Enabled}
+	out := iface.Config{Name: *v.Name, Enabled: *v.Enabled}
 	var errs data.Errors
 	bad := func(leaf, msg string) {
 		errs = append(errs, &data.Error{Tag: "invalid-value", Path: at + leaf, Msg: msg})
 	}
-	if v.Port.Device != nil {
-		out.Device = *v.Port.Device
-	}
-	if out.Driver != "memory" && !deviceName(out.Device) {
-		bad("/vrouter-port:port/device", "no network device can have this name, which without port/device is that of the interface")
-	}
-	if v.Port.MacAddress != nil {
-		out.MAC = mac(*v.Port.MacAddress)
-		if out.MAC == [6]byte{} {
-			bad("/vrouter-port:port/mac-address", "00:00:00:00:00:00 is no address of a port; leave it out for the device's own")
-		}
+	if v.Type == view.Interfaces_InterfaceType_softwareLoopback {
+		out.Loopback, out.MTU = true, iface.MaxMTU
+	} else {
+		port(&out, v, bad)
 	}
 	if v.Ipv4 != nil {
 		out.V4 = iface.IP{Enabled: *v.Ipv4.Enabled, Forwarding: *v.Ipv4.Forwarding}
@@ -123,7 +120,7 @@ func (b *Binding) config(c *data.Container, at string) (iface.Config, data.Error
 		}
 	}
 	if v.Ipv6 != nil {
-		out.V6 = iface.IP{Enabled: *v.Ipv6.Enabled, Forwarding: *v.Ipv6.Forwarding}
+		out.V6 = iface.IP{Enabled: *v.Ipv6.Enabled, Forwarding: *v.Ipv6.Forwarding, DAD: uint8(*v.Ipv6.DupAddrDetectTransmits)}
 		if v.Ipv6.Mtu != nil {
 			out.V6.MTU = uint16(min(*v.Ipv6.Mtu, 65535)) // no larger than the port's, says a must
 		}
@@ -132,6 +129,9 @@ func (b *Binding) config(c *data.Container, at string) (iface.Config, data.Error
 				out.Addrs = append(out.Addrs, address(*a.Ip, *a.PrefixLength))
 			}
 		}
+	}
+	if v.Ipv6 != nil && out.V6.Enabled && v.Ipv6.Ipv6RouterAdvertisements != nil {
+		out.RA = advertisements(v.Ipv6.Ipv6RouterAdvertisements, out.Addrs, bad)
 	}
 	slices.SortFunc(out.Addrs, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
 	for _, a := range out.Addrs {
@@ -144,6 +144,23 @@ func (b *Binding) config(c *data.Container, at string) (iface.Config, data.Error
 		}
 	}
 	return out, errs
+}
+
+// port reads what the interface stands on.
+func port(out *iface.Config, v *view.Interfaces_Interface, bad func(leaf, msg string)) {
+	out.Driver, out.Device, out.Queues, out.MTU = drivers[v.Port.Driver], *v.Name, int(*v.Port.Queues), *v.Port.Mtu
+	if v.Port.Device != nil {
+		out.Device = *v.Port.Device
+	}
+	if out.Driver != "memory" && !deviceName(out.Device) {
+		bad("/vrouter-port:port/device", "no network device can have this name, which without port/device is that of the interface")
+	}
+	if v.Port.MacAddress != nil {
+		out.MAC = mac(*v.Port.MacAddress)
+		if out.MAC == [6]byte{} {
+			bad("/vrouter-port:port/mac-address", "00:00:00:00:00:00 is no address of a port; leave it out for the device's own")
+		}
+	}
 }
 
 // unfit says why an interface cannot have an address, "" when it can.
@@ -185,6 +202,9 @@ func equal(a, b *iface.Config) bool {
 	}
 	x, y := *a, *b
 	x.Addrs, y.Addrs = nil, nil
+	if !reflect.DeepEqual(x.RA, y.RA) {
+		return false
+	}
 	return x.Name == y.Name && x.Driver == y.Driver && x.Device == y.Device && x.Queues == y.Queues && x.MTU == y.MTU &&
-		x.MAC == y.MAC && x.Enabled == y.Enabled && x.V4 == y.V4 && x.V6 == y.V6
+		x.MAC == y.MAC && x.Loopback == y.Loopback && x.Enabled == y.Enabled && x.V4 == y.V4 && x.V6 == y.V6
 }

@@ -9,6 +9,8 @@
 //   - An interface that is not enabled, or has the address family off, has no
 //     routes, and none lead by it. A static route without a way stays out of the
 //     FIB and stands in the RIB as inactive.
+//   - The network of a loopback interface's address is unreachable but for the
+//     address itself: nobody else is there, and no next hop.
 //   - Link-local addresses of IPv6 are not a matter of routing.
 //
 // The cost of a commit follows what it changes: next hops and interfaces have
@@ -58,7 +60,7 @@ func New(s *yang.Schema) (*Binding, error) {
 	b := &Binding{schema: s, ifList: s.Find(interfacePath), lists: [2]*yang.Node{s.Find(static4), s.Find(static6)}, rib: newRIB(0, 0)}
 	var err error
 	if b.ifaces, err = fill.New[interfaces.Interfaces_Interface](b.ifList, fill.Without("vrouter-port:port",
-		"ietf-ip:ipv4/neighbor", "ietf-ip:ipv6/neighbor")); err != nil {
+		"ietf-ip:ipv4/neighbor", "ietf-ip:ipv6/neighbor", "ietf-ip:ipv6/ietf-ipv6-unicast-routing:ipv6-router-advertisements")); err != nil {
 		return nil, err
 	}
 	if b.fill4, err = fill.New[routing4.Routing4_Route](b.lists[0]); err != nil {
@@ -81,7 +83,7 @@ func (b *Binding) Owns() []string {
 // Watches implements binding.Watcher.
 func (b *Binding) Watches() []string {
 	return []string{
-		interfacePath + "/name", interfacePath + "/enabled",
+		interfacePath + "/name", interfacePath + "/type", interfacePath + "/enabled",
 		interfacePath + "/ietf-ip:ipv4/enabled", interfacePath + "/ietf-ip:ipv4/address",
 		interfacePath + "/ietf-ip:ipv6/enabled", interfacePath + "/ietf-ip:ipv6/address",
 	}

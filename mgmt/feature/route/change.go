@@ -68,6 +68,10 @@ func (c *change) apply() {
 // setIface gives an interface what it has now; nil takes it away.
 func (c *change) setIface(name string, is *iface) {
 	was, _ := c.ifaces.Get(name)
+	if was != nil && is != nil && was.loop != is.loop { // another kind of interface
+		c.setIface(name, nil)
+		was = nil
+	}
 	if was == nil {
 		was = &iface{}
 	}
@@ -93,7 +97,9 @@ func (c *change) setIface(name string, is *iface) {
 	for _, n := range oldNets {
 		if !slices.Contains(newNets, n) {
 			c.setRoute(n, connected, name, nil)
-			c.setNet(n, name, false)
+			if !was.loop {
+				c.setNet(n, name, false)
+			}
 		}
 	}
 	for _, a := range is.addrs {
@@ -104,6 +110,10 @@ func (c *change) setIface(name string, is *iface) {
 	}
 	for _, n := range newNets {
 		if !slices.Contains(oldNets, n) {
+			if is.loop { // whose addresses are all there is
+				c.setRoute(n, connected, name, &candidate{source: connected, name: name, want: want{kind: route.Unreachable}, usable: true})
+				continue
+			}
 			c.setRoute(n, connected, name, &candidate{source: connected, name: name, link: name, usable: true})
 			c.setNet(n, name, true)
 		}
@@ -190,12 +200,18 @@ func (c *change) setStatic(r id, w *want) {
 // index puts a static route where those look who change something that it
 // depends on, or takes it away from there.
 func (c *change) index(r id, w *want, in bool) {
-	if w.link != "" {
-		c.byLink.Change(w.link, r, in)
+	one := func(link string, hop netip.Addr) {
+		if link != "" {
+			c.byLink.Change(link, r, in)
+		}
+		if hop.IsValid() {
+			c.byHop.Change(hop, r, in)
+			c.hops[hop] = struct{}{}
+		}
 	}
-	if w.hop.IsValid() {
-		c.byHop.Change(w.hop, r, in)
-		c.hops[w.hop] = struct{}{}
+	one(w.link, w.hop)
+	for _, h := range list(w.hops) {
+		one(h.Iface, h.NextHop)
 	}
 	if w.kind == route.Receive {
 		c.receive.Change(family(r.prefix.Addr()), r, in)
@@ -305,7 +321,11 @@ func (c *change) resolve(r id) {
 	}
 	n := *old
 	n.link, n.usable = c.way(&old.want, family(r.prefix.Addr()))
-	if n.link != old.link || n.usable != old.usable {
+	if old.want.hops != "" {
+		n.ways = c.ways(&old.want, family(r.prefix.Addr()))
+		n.link, n.usable = "", n.ways != ""
+	}
+	if !n.sameWay(old) {
 		c.setRoute(r.prefix, static, r.name, &n)
 	}
 }
@@ -315,7 +335,7 @@ func (c *change) way(w *want, f int) (link string, usable bool) {
 	switch {
 	case w.link != "":
 		i, _ := c.ifaces.Get(w.link)
-		return w.link, i != nil && i.up[f] && !c.own(w.hop)
+		return w.link, i != nil && i.up[f] && !i.loop && !c.own(w.hop)
 	case w.hop.IsValid():
 		n, _ := c.net.Get(w.hop)
 		names, _ := c.nets.Get(n)
@@ -328,6 +348,18 @@ func (c *change) way(w *want, f int) (link string, usable bool) {
 		return link, link != ""
 	}
 	return "", true // dropped, by whatever interface it came
+}
+
+// ways are those of several next hops that lead somewhere. The others take no
+// part.
+func (c *change) ways(w *want, f int) route.Hops {
+	var l []route.Hop
+	for _, h := range list(w.hops) {
+		if link, usable := c.way(&want{link: h.Iface, hop: h.NextHop}, f); usable {
+			l = append(l, route.Hop{Iface: link, NextHop: h.NextHop, Weight: h.Weight})
+		}
+	}
+	return route.MakeHops(l)
 }
 
 // own tells whether an address is the router's own: no way leads to oneself.

@@ -36,6 +36,9 @@ func (b *Binding) Locate(_ *binding.Commit, r *fastpath.Refusal) string {
 		at = &data.Path{Up: at, Schema: list.Up.Up.Up, Key: "ietf-routing:static\x00" + c.name, Entry: true}
 		at = &data.Path{Up: &data.Path{Up: at, Schema: list.Up.Up}, Schema: list.Up}
 		at = &data.Path{Up: at, Schema: list, Key: r.Object, Entry: true}
+		if c.want.hops != "" {
+			return at.String() + "/next-hop/next-hop-list"
+		}
 		return at.String() + leaves[r.Field]
 	}
 	at := &data.Path{Up: &data.Path{Schema: b.ifList.Up}, Schema: b.ifList, Key: c.name, Entry: true}

@@ -33,7 +33,10 @@ type candidate struct {
 	// static one.
 	name string
 	want want   // of a static route
-	link string // the interface it leads out by, "" when it has none
+	link string // the interface it leads out by, "" when it has none, or several
+	// ways are those of several next hops that can be used, with their
+	// interfaces.
+	ways route.Hops
 	// usable: it could be in the FIB.
 	usable bool
 	since  int64 // Unix nanoseconds of its last change
@@ -44,6 +47,9 @@ type want struct {
 	kind route.Kind // Unicast unless special
 	link string     // outgoing-interface
 	hop  netip.Addr // next-hop-address
+	// hops are the entries of next-hop-list instead, Iface being
+	// outgoing-interface or "".
+	hops route.Hops
 }
 
 // fib gives the route as the FIB has it.
@@ -51,10 +57,32 @@ func (c *candidate) fib(p netip.Prefix) route.Config {
 	switch {
 	case c.source == local:
 		return route.Config{Prefix: p, Kind: route.Receive, Iface: c.name}
+	case c.source == connected && c.want.kind == route.Unreachable:
+		return route.Config{Prefix: p, Kind: route.Unreachable}
 	case c.source == connected:
 		return route.Config{Prefix: p, Iface: c.name}
 	}
+	if c.want.hops != "" {
+		if l := list(c.ways); len(l) == 1 {
+			return route.Config{Prefix: p, Iface: l[0].Iface, NextHop: l[0].NextHop}
+		}
+		return route.Config{Prefix: p, Hops: c.ways}
+	}
 	return route.Config{Prefix: p, Kind: c.want.kind, Iface: c.link, NextHop: c.want.hop}
+}
+
+// sameWay tells whether packets by two versions of a static route go the same way.
+func (c *candidate) sameWay(o *candidate) bool {
+	return c.link == o.link && c.ways == o.ways && c.usable == o.usable
+}
+
+// list takes next hops apart that this package has put together.
+func list(h route.Hops) []route.Hop {
+	l, err := h.List()
+	if err != nil {
+		panic("route: " + err.Error())
+	}
+	return l
 }
 
 // dest is all routes to one prefix, the best first. It is never changed.
@@ -112,6 +140,7 @@ func (d *dest) find(s source, name string) *candidate {
 // addresses of IPv6 are not among its addrs: they are not a matter of routing.
 type iface struct {
 	up    [2]bool // by family: enabled, and so is the family
+	loop  bool    // a loopback interface
 	addrs []netip.Prefix
 }
 

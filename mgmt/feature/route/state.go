@@ -105,6 +105,24 @@ func (p prefixed) write(w *oper.Writer, module string) {
 				switch {
 				case c.source == local:
 					w.Text("special-next-hop", "receive")
+				case c.want.hops != "":
+					hops := c.ways
+					if !c.usable {
+						hops = c.want.hops
+					}
+					w.In("next-hop-list", func() {
+						for _, h := range list(hops) {
+							w.Entry("next-hop", nil, func() {
+								if h.Iface != "" {
+									w.Text("outgoing-interface", h.Iface)
+								}
+								if h.NextHop.IsValid() {
+									w.Text(module+"address", h.NextHop.String())
+								}
+								w.Uint("vrouter-routing:weight", uint64(h.Weight))
+							})
+						}
+					})
 				case c.want.kind != route.Unicast:
 					w.Text("special-next-hop", specials[c.want.kind])
 				default:

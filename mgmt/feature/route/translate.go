@@ -9,6 +9,7 @@ import (
 	"vrouter/fastpath/feature/route"
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/data"
+	"vrouter/mgmt/internal/schema/interfaces"
 	"vrouter/mgmt/internal/schema/routing4"
 	"vrouter/mgmt/internal/schema/routing6"
 	"vrouter/mgmt/internal/touch"
@@ -28,7 +29,7 @@ func (b *Binding) Translate(c *binding.Commit) error {
 	if c.Full { // what did not change keeps its time
 		ch.keep = func(p netip.Prefix, n *candidate) int64 {
 			o := old.dests[p].find(n.source, n.name)
-			if o != nil && o.want == n.want && o.link == n.link && o.usable == n.usable {
+			if o != nil && o.want == n.want && o.sameWay(n) {
 				return o.since
 			}
 			return now
@@ -81,7 +82,7 @@ func instance(route *data.Path) string {
 // iface makes what routing needs of an interface's entry.
 func (b *Binding) iface(c *data.Container) *iface {
 	v := b.ifaces.Fill(c)
-	out := &iface{}
+	out := &iface{loop: v.Type == interfaces.Interfaces_InterfaceType_softwareLoopback}
 	if !*v.Enabled {
 		return out
 	}
@@ -121,12 +122,23 @@ var (
 func (b *Binding) want(f int, p netip.Prefix, e touch.Entry) (*want, *data.Error) {
 	var w want
 	var link, hop *string
+	var hops []entry
 	if f == 0 {
 		n := b.fill4.Fill(e.New).NextHop
 		w.kind, link, hop = special4[n.SpecialNextHop], n.OutgoingInterface, n.NextHopAddress
+		if n.NextHopList != nil {
+			for _, h := range n.NextHopList.NextHop {
+				hops = append(hops, entry{*h.Index, h.OutgoingInterface, h.NextHopAddress, h.Weight})
+			}
+		}
 	} else {
 		n := b.fill6.Fill(e.New).NextHop
 		w.kind, link, hop = special6[n.SpecialNextHop], n.OutgoingInterface, n.NextHopAddress
+		if n.NextHopList != nil {
+			for _, h := range n.NextHopList.NextHop {
+				hops = append(hops, entry{*h.Index, h.OutgoingInterface, h.NextHopAddress, h.Weight})
+			}
+		}
 	}
 	bad := func(leaf, msg string) (*want, *data.Error) {
 		return nil, &data.Error{Tag: "invalid-value", Path: e.Path.String() + leaf, Msg: msg}
@@ -144,12 +156,54 @@ func (b *Binding) want(f int, p netip.Prefix, e touch.Entry) (*want, *data.Error
 	}
 	if hop != nil {
 		w.hop = netip.MustParseAddr(*hop)
-		switch a := w.hop; {
-		case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4In6():
-			return bad("/next-hop/next-hop-address", fmt.Sprintf("%v is not the address of a router", a))
-		case a.Is6() && a.IsLinkLocalUnicast() && link == nil:
-			return bad("/next-hop/next-hop-address", "a link-local next hop needs outgoing-interface: the address alone does not say on which link")
+		if why := notRouter(w.hop, link); why != "" {
+			return bad("/next-hop/next-hop-address", why)
 		}
 	}
+	var l []route.Hop
+	for _, h := range hops {
+		at := "/next-hop/next-hop-list/next-hop[index=" + quoted(h.index) + "]"
+		x := route.Hop{Weight: uint16(*h.weight)}
+		switch {
+		case h.link == nil && h.hop == nil:
+			return bad(at, "a next hop needs outgoing-interface, next-hop-address, or both")
+		case h.hop != nil:
+			x.NextHop = netip.MustParseAddr(*h.hop)
+			if why := notRouter(x.NextHop, h.link); why != "" {
+				return bad(at+"/next-hop-address", why)
+			}
+		}
+		if h.link != nil {
+			x.Iface = *h.link
+		}
+		l = append(l, x)
+	}
+	w.hops = route.MakeHops(l)
 	return &w, nil
+}
+
+// entry is one of several next hops as it is configured.
+type entry struct {
+	index     string
+	link, hop *string
+	weight    *uint8
+}
+
+// notRouter says why an address cannot be a next hop, "" when it can.
+func notRouter(a netip.Addr, link *string) string {
+	switch {
+	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4In6():
+		return fmt.Sprintf("%v is not the address of a router", a)
+	case a.Is6() && a.IsLinkLocalUnicast() && link == nil:
+		return "a link-local next hop needs outgoing-interface: the address alone does not say on which link"
+	}
+	return ""
+}
+
+// quoted is a text as it stands in a path.
+func quoted(s string) string {
+	if strings.Contains(s, "'") {
+		return `"` + s + `"`
+	}
+	return "'" + s + "'"
 }

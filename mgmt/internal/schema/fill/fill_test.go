@@ -80,7 +80,11 @@ func TestInterface(t *testing.T) {
 				"192.0.2.1": {Ip: ygot.String("192.0.2.1"), PrefixLength: ygot.Uint8(24)}},
 		},
 		Ipv6: &interfaces.Interfaces_Interface_Ipv6{
-			Enabled: ygot.Bool(true), Forwarding: ygot.Bool(true),
+			Enabled: ygot.Bool(true), Forwarding: ygot.Bool(true), DupAddrDetectTransmits: ygot.Uint32(1),
+			Ipv6RouterAdvertisements: &interfaces.Interfaces_Interface_Ipv6_Ipv6RouterAdvertisements{
+				SendAdvertisements: ygot.Bool(false), MaxRtrAdvInterval: ygot.Uint16(600), ManagedFlag: ygot.Bool(false), OtherConfigFlag: ygot.Bool(false),
+				LinkMtu: ygot.Uint32(0), ReachableTime: ygot.Uint32(0), RetransTimer: ygot.Uint32(0),
+				PrefixList: &interfaces.Interfaces_Interface_Ipv6_Ipv6RouterAdvertisements_PrefixList{}},
 			Address: map[string]*interfaces.Interfaces_Interface_Ipv6_Address{
 				"2001:db8::1": {Ip: ygot.String("2001:db8::1"), PrefixLength: ygot.Uint8(64)}},
 		},
