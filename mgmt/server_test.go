@@ -26,6 +26,9 @@ import (
 // This test program is also the data plane that the servers under test start.
 const envDataPlane = "VROUTER_TEST_DATA_PLANE"
 
+// envSlow is how long that data plane takes to start.
+const envSlow = "VROUTER_TEST_SLOW"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(envDataPlane) != "" {
 		dataPlane()
@@ -47,6 +50,8 @@ func dataPlane() {
 	if err := os.WriteFile(args["-pid"], []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 		panic(err)
 	}
+	slow, _ := time.ParseDuration(os.Getenv(envSlow))
+	time.Sleep(slow)
 	l, err := rpc.Listen(args["-socket"])
 	if err != nil {
 		panic(err)
@@ -252,6 +257,30 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.until("the data plane is ended", func() bool { return holder(FastpathSocket(s.opt.RunDir)) == 0 })
+}
+
+// A commit while the data plane is being started waits for it: right after the
+// server's start, and after the death of one.
+func TestCommitWhileStarting(t *testing.T) {
+	s := newSite(t)
+	t.Setenv(envSlow, "300ms")
+	s.start()
+	if got := s.edit(linkXML("a")); !strings.Contains(got, ok) {
+		t.Fatalf("a commit at the start: %s", got)
+	}
+	if !s.filled("a") {
+		t.Errorf("no state of what was committed: %s", s.get())
+	}
+	if err := syscall.Kill(s.pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	s.until("it is gone", func() bool { return !strings.Contains(s.get(), "<buffers>") })
+	if got := s.edit(linkXML("b")); !strings.Contains(got, ok) {
+		t.Fatalf("a commit after a death: %s", got)
+	}
+	if !s.filled("a") || !s.filled("b") {
+		t.Errorf("the next data plane does not hold running: %s", s.get())
+	}
 }
 
 // NETCONF goes on without a data plane: reading, editing candidate; a commit is

@@ -15,6 +15,7 @@ import (
 	"vrouter/fastpath"
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/data"
+	"vrouter/mgmt/supervisor"
 	"vrouter/mgmt/txn"
 	"vrouter/mgmt/yang"
 )
@@ -22,6 +23,17 @@ import (
 // PublishTimeout bounds one call of the engine. An engine that does not answer
 // in this time counts as gone; its supervisor fills a new one.
 const PublishTimeout = 10 * time.Second
+
+// StartTimeout bounds how long a change waits for a data plane that is being
+// started.
+const StartTimeout = 5 * time.Second
+
+// A Starter is an Engine that is sometimes down: calls then fail with
+// supervisor.ErrDown. Ready waits until it is up, and fails when ctx ends
+// before, or at once when nobody starts it.
+type Starter interface {
+	Ready(ctx context.Context) error
+}
 
 // An Epocher is an Engine that may be another data plane from one moment to the
 // next: Epoch changes with it.
@@ -106,8 +118,29 @@ type pending struct {
 // Prepare translates what differs and has the engine compile it. Nothing has
 // changed anywhere when it fails. With an empty old tree, and whenever the engine
 // may not hold the old one, it compares with what the engine holds and changes
-// just the difference.
+// just the difference. It waits for an engine that is being started.
 func (a *Applier) Prepare(ctx context.Context, old, new *data.Container) (txn.Pending, error) {
+	wait, stop := context.WithTimeout(ctx, StartTimeout)
+	defer stop()
+	for {
+		p, err := a.prepare(ctx, old, new)
+		if err == nil {
+			return p, nil
+		}
+		var m *mute
+		if !errors.As(err, &m) {
+			return nil, err
+		}
+		// One that came back is another engine: everything is asked anew.
+		s, ok := a.engine.(Starter)
+		if !ok || !errors.Is(m.err, supervisor.ErrDown) || wait.Err() != nil || s.Ready(wait) != nil {
+			return nil, m.report()
+		}
+	}
+}
+
+// prepare tries it once. A mute error says that the engine gave no answer.
+func (a *Applier) prepare(ctx context.Context, old, new *data.Container) (txn.Pending, error) {
 	ctx, stop := context.WithTimeout(ctx, PublishTimeout)
 	defer stop()
 	p := &pending{a: a, serial: a.serial + 1, epoch: a.present()}
@@ -208,7 +241,7 @@ func (a *Applier) translate(c *binding.Commit) error {
 func (a *Applier) refused(c *binding.Commit, err error) error {
 	var r *fastpath.Refusal
 	if !errors.As(err, &r) {
-		return failed("nothing was changed, as the data plane did not take the change", err)
+		return &mute{"nothing was changed, as the data plane did not take the change", err}
 	}
 	for _, b := range a.bindings {
 		if path := b.Locate(c, r); path != "" {
@@ -218,12 +251,20 @@ func (a *Applier) refused(c *binding.Commit, err error) error {
 	return &data.Error{Tag: "operation-failed", AppTag: "data-plane-refused", Msg: r.Error()}
 }
 
-// failed is the error of an engine that gave no answer, or no reason.
-func failed(what string, err error) error {
+// mute is the error of an engine that gave no answer, or no reason.
+type mute struct {
+	what string
+	err  error
+}
+
+func (m *mute) Error() string { return m.what + ": " + m.err.Error() }
+
+func (m *mute) report() error {
+	err := m.err
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v", PublishTimeout)
 	}
-	return &data.Error{Tag: "operation-failed", Msg: what + ": " + err.Error()}
+	return &data.Error{Tag: "operation-failed", Msg: m.what + ": " + err.Error()}
 }
 
 // Publish makes the change live. A lost engine is no failure of the commit:

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"vrouter/fastpath"
 	"vrouter/mgmt/apply"
@@ -32,6 +33,14 @@ type planes struct {
 }
 
 func (p *planes) Epoch() uint64 { return p.epoch }
+
+// starting is planes of which the next is being started.
+type starting struct {
+	*planes
+	start func(context.Context) error
+}
+
+func (s starting) Ready(ctx context.Context) error { return s.start(ctx) }
 
 func (p *planes) Prepare(ctx context.Context, c *fastpath.Change) (fastpath.Ticket, error) {
 	if p.fail != nil {
@@ -199,6 +208,51 @@ func TestAnotherDataPlane(t *testing.T) {
 	f.must(f.commit(link("c", "10.0.2.1")))
 	if got := f.told(n); strings.Contains(got, " a ") {
 		t.Errorf("it was filled again:\n%s", got)
+	}
+}
+
+// A change waits for a data plane that is being started, which is another one,
+// and no longer than whoever asks for it.
+func TestStarting(t *testing.T) {
+	f := setup(t)
+	f.must(f.commit(link("a", "10.0.0.1")))
+	with := func(start func(context.Context) error) {
+		var err error
+		e := starting{f.engine, start}
+		if f.apply, err = apply.New(f.schema, e, bindings(t, f.schema, e), slog.Default()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	down := fmt.Errorf("%w (why)", supervisor.ErrDown)
+	f.engine.fail = down
+	asked := 0
+	with(func(context.Context) error {
+		if asked++; asked == 2 {
+			f.engine.Engine, f.engine.epoch, f.engine.fail = enginetest.New(), f.engine.epoch+1, nil
+		}
+		return nil
+	})
+	f.must(f.commit(link("b", "10.0.1.1")))
+	if got := f.engine.Text(); asked != 2 || !strings.Contains(got, "iface a ") || !strings.Contains(got, "iface b ") {
+		t.Errorf("asked %d times, the data plane has\n%s", asked, got)
+	}
+
+	f.engine.fail = down
+	with(func(ctx context.Context) error {
+		if end, ok := ctx.Deadline(); !ok || time.Until(end) > apply.StartTimeout {
+			t.Error("it would wait for ever")
+		}
+		return down
+	})
+	if got := bindtest.Errors(f.commit(link("c", "10.0.2.1"))); !strings.Contains(got, "operation-failed") || !strings.Contains(got, "is not running") {
+		t.Errorf("a data plane that does not come: %q", got)
+	}
+
+	// Whatever else goes wrong is told at once.
+	f.engine.fail = &fastpath.Refusal{Feature: "iface", Object: "c", Field: "Device", Reason: "no such device"}
+	with(func(context.Context) error { t.Error("a refusal waits"); return nil })
+	if err := f.commit(link("c", "10.0.2.1")); err == nil {
+		t.Error("refused and taken")
 	}
 }
 

@@ -18,14 +18,14 @@ import (
 // It gives the number of the change that the engine works by, 0 where it has none.
 func (a *Applier) reconcile(ctx context.Context, p *pending) (label uint64, err error) {
 	out := p.commit.Out
-	const mute = "nothing was changed, as the data plane does not answer"
+	const why = "nothing was changed, as the data plane does not answer"
 	caps, err := a.engine.Caps(ctx)
 	if err != nil {
-		return 0, failed(mute, err)
+		return 0, &mute{why, err}
 	}
 	inv, err := a.engine.Inventory(ctx)
 	if err != nil {
-		return 0, failed(mute, err)
+		return 0, &mute{why, err}
 	}
 	label, _ = strconv.ParseUint(inv.Label, 10, 64)
 	p.have = inv.Objects

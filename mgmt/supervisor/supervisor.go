@@ -72,9 +72,10 @@ type Supervisor struct {
 
 	mu       sync.RWMutex
 	conn     Conn
-	epoch    uint64 // counts connections
-	restarts int    // processes started after the first connection
-	why      error  // why there is no connection, as far as is known
+	up       chan struct{} // closed while there is a connection
+	epoch    uint64        // counts connections
+	restarts int           // processes started after the first connection
+	why      error         // why there is no connection, as far as is known
 }
 
 // New makes a Supervisor.
@@ -88,7 +89,7 @@ func New(o Options) *Supervisor {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Supervisor{o: o, refill: make(chan struct{}, 1)}
+	return &Supervisor{o: o, refill: make(chan struct{}, 1), up: make(chan struct{})}
 }
 
 // The pauses of Run: between looks at a process that is about to listen, and
@@ -296,9 +297,33 @@ func (s *Supervisor) Refill() {
 func (s *Supervisor) set(c Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn = c; c != nil {
-		s.epoch++
-		s.why = nil
+	if s.conn = c; c == nil {
+		s.up = make(chan struct{})
+		return
+	}
+	s.epoch++
+	s.why = nil
+	close(s.up)
+}
+
+// Ready waits until a data plane answers; it may not be filled yet. It fails
+// with ErrDown when ctx ends before, and at once when there is none and none is
+// started here.
+func (s *Supervisor) Ready(ctx context.Context) error {
+	s.mu.RLock()
+	conn, up, why := s.conn, s.up, s.why
+	s.mu.RUnlock()
+	if conn != nil {
+		return nil
+	}
+	if len(s.o.Command) == 0 {
+		return down(why)
+	}
+	select {
+	case <-up:
+		return nil
+	case <-ctx.Done():
+		return down(ctx.Err())
 	}
 }
 

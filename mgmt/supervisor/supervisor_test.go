@@ -208,6 +208,38 @@ func TestStartDeathAndRestart(t *testing.T) {
 }
 
 // The management plane goes and comes back: the data plane lives, and is found.
+// Who waits for a data plane gets one soon after it answers, and an error when
+// the own time is up, or when nobody starts one.
+func TestReady(t *testing.T) {
+	b := newBench(t, "serves")
+	b.start()
+	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
+	defer stop()
+	for range 2 {
+		if err := b.Ready(ctx); err != nil {
+			t.Fatal(err)
+		}
+		pid := b.pid()
+		if pid == 0 {
+			t.Fatal("it is ready and does not answer")
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		b.until("it is gone", func() bool { return b.pid() != pid })
+	}
+	b.stop()
+	over, end := context.WithCancel(context.Background())
+	end()
+	if err := supervisor.New(b.opt).Ready(over); !errors.Is(err, supervisor.ErrDown) {
+		t.Errorf("out of time: %v", err)
+	}
+	b.opt.Command = nil
+	if err := supervisor.New(b.opt).Ready(ctx); !errors.Is(err, supervisor.ErrDown) {
+		t.Errorf("nobody starts one: %v", err)
+	}
+}
+
 func TestFoundAgain(t *testing.T) {
 	b := newBench(t, "serves")
 	b.start()
