@@ -5,17 +5,20 @@ peer.py IFACE SAS     answers pings that come through ESP, through ESP. SAS is a
                       JSON list of pairs:
   {"name":…, "in_spi":…, "in_key":hex, "out_spi":…, "out_key":hex, "esn":bool,
    "local":outer address, "remote":outer address of the vRouter}
-Keys are cipher key and salt. For every ESP packet a JSON line says what was
+Keys are cipher key and salt. "enc" and "integ" are IKEv2 transform numbers; where
+"integ" is not 0, "in_ikey" and "out_ikey" are its keys. For every ESP packet a JSON line says what was
 found: {"name", "seq", "ok", "inner", "scapy"}; scapy is whether scapy opened
-the packet to the same bytes. "ready" is printed first.
+the packet to the same bytes, null where it cannot judge (HMAC with ESN). "ready" is printed first.
 
 Lines on standard input make faulty packets, each {"name":…, "fault":…, "seq":…}:
-  good, replay (same as good: give an old seq), icv, cipher, spi, short, pad,
-  next
+  good, replay (same as good: give an old seq), icv, cipher, iv, spi, short,
+  pad, next, length (a text that is not aligned)
 """
 import json, os, select, socket, struct, sys
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from scapy.config import conf
 conf.verb = 0
 from scapy.layers.inet import IP, ICMP
@@ -29,52 +32,111 @@ def say(**kw):
     print(json.dumps(kw), flush=True)
 
 
+NULL, CBC, CTR, GCM, CHACHA = 11, 12, 13, 20, 28
+IV = {NULL: 0, CBC: 16, CTR: 8, GCM: 8, CHACHA: 8}
+SCAPY = {NULL: "NULL", CBC: "AES-CBC", CTR: "AES-CTR", GCM: "AES-GCM", CHACHA: "CHACHA20-POLY1305"}
+MAC = {2: (hashes.SHA1, 12, "HMAC-SHA1-96"), 12: (hashes.SHA256, 16, "SHA2-256-128"),
+       13: (hashes.SHA384, 24, "SHA2-384-192"), 14: (hashes.SHA512, 32, "SHA2-512-256")}
+
+
 class Pair:
     def __init__(self, d):
         self.d = d
-        self.name, self.esn = d["name"], d["esn"]
+        self.name, self.esn, self.enc, self.integ = d["name"], d["esn"], d["enc"], d["integ"]
         self.inkey, self.outkey = bytes.fromhex(d["in_key"]), bytes.fromhex(d["out_key"])
+        self.inmac, self.outmac = bytes.fromhex(d["in_ikey"]), bytes.fromhex(d["out_ikey"])
         self.v6 = ":" in d["local"]
         self.seq = 0
-        l3 = IPv6 if self.v6 else IP
-        self.scapy_in = SecurityAssociation(ESP, spi=d["in_spi"], crypt_algo="AES-GCM", crypt_key=self.inkey,
-                                            tunnel_header=l3(src=d["remote"], dst=d["local"]), esn_en=self.esn, esn=0)
-        self.scapy_out = SecurityAssociation(ESP, spi=d["out_spi"], crypt_algo="AES-GCM", crypt_key=self.outkey,
-                                             tunnel_header=l3(src=d["local"], dst=d["remote"]), esn_en=self.esn, esn=0)
+        self.iv = IV[self.enc]
+        self.icv = MAC[self.integ][1] if self.integ else 16
+        self.align = 16 if self.enc == CBC else 4
+        # This scapy leaves the upper half out of what HMAC covers.
+        self.judge = not (self.esn and self.integ)
+        self.seen_iv = set()
+        self.scapy_in = self.scapy(d["in_spi"], self.inkey, self.inmac, d["remote"], d["local"])
+        self.scapy_out = self.scapy(d["out_spi"], self.outkey, self.outmac, d["local"], d["remote"])
+
+    def scapy(self, spi, key, mackey, src, dst):
+        kw = dict(auth_algo=MAC[self.integ][2], auth_key=mackey) if self.integ else {}
+        return SecurityAssociation(ESP, spi=spi, crypt_algo=SCAPY[self.enc], crypt_key=key or None,
+                                   tunnel_header=(IPv6 if self.v6 else IP)(src=src, dst=dst), esn_en=self.esn, esn=0, **kw)
 
     def aad(self, spi, seq):
         return struct.pack("!III", spi, 0, seq) if self.esn else struct.pack("!II", spi, seq)
 
+    def aead(self, key):
+        return (ChaCha20Poly1305 if self.enc == CHACHA else AESGCM)(key[:-4])
+
+    def mac(self, key, esp):
+        """RFC 4303 section 2.2.1: the upper half stands behind the packet."""
+        m = hmac.HMAC(key, MAC[self.integ][0]())
+        m.update(esp + (b"\0\0\0\0" if self.esn else b""))
+        return m.finalize()[:self.icv]
+
+    def cipher(self, key, iv):
+        if self.enc == CBC:
+            return Cipher(algorithms.AES(key), modes.CBC(iv))
+        return Cipher(algorithms.AES(key[:-4]), modes.CTR(key[-4:] + iv + b"\0\0\0\1"))
+
     def open(self, esp):
-        """RFC 4303, RFC 4106: bytes of an ESP packet to the inner packet."""
+        """RFC 4303 and that of the algorithm: bytes of an ESP packet to the inner packet."""
         spi, seq = struct.unpack("!II", esp[:8])
-        text = AESGCM(self.inkey[:-4]).decrypt(self.inkey[-4:] + esp[8:16], esp[16:], self.aad(spi, seq))
+        iv = esp[8:8 + self.iv]
+        if not self.integ:
+            text = self.aead(self.inkey).decrypt(self.inkey[-4:] + iv, esp[8 + self.iv:], self.aad(spi, seq))
+        else:
+            if self.mac(self.inmac, esp[:-self.icv]) != esp[-self.icv:]:
+                raise InvalidSignature()
+            text = esp[8 + self.iv:-self.icv]
+            if self.enc != NULL:
+                d = self.cipher(self.inkey, iv).decryptor()
+                text = d.update(text) + d.finalize()
+        if iv and iv in self.seen_iv:
+            raise ValueError("IV twice")
+        self.seen_iv.add(iv)
         pad, nxt = text[-2], text[-1]
         body, padding = text[:-2 - pad], text[len(text) - 2 - pad:-2]
         if padding != bytes(range(1, pad + 1)):
             raise ValueError("padding")
-        if len(text) % 4:
+        if len(text) % self.align:
             raise ValueError("alignment")
         if nxt not in (4, 41):
             raise ValueError("next header %d" % nxt)
         return nxt, body
 
     def seal(self, inner, seq):
-        """The outgoing ESP packet, outer header included, made by scapy."""
-        kw = dict(seq_num=seq, iv=struct.pack("!Q", seq))
+        """The outgoing ESP packet, outer header included, made by scapy where it can."""
+        if not self.judge:
+            return self.seal_raw(bytes(inner), seq)
+        kw = dict(seq_num=seq, iv=self.newiv(seq))
         if self.esn:
             kw.update(esn_en=True, esn=0)
         return bytes(self.scapy_out.encrypt(inner, **kw))
 
-    def seal_raw(self, text, seq, nxt=None, pad=None):
+    def newiv(self, seq):
+        return os.urandom(16) if self.enc == CBC else struct.pack("!Q", seq)[:self.iv]
+
+    def seal_raw(self, text, seq, nxt=None, pad=None, cut=0):
         """An ESP packet with a trailer of our choice; own code."""
         spi = self.d["out_spi"]
-        n = (2 - len(text)) % 4
+        n = -(2 + len(text)) % self.align
         padding = bytes(range(1, n + 1))
         nxt = nxt if nxt is not None else (41 if text[0] >> 4 == 6 else 4)
         text = text + padding + bytes([n if pad is None else pad, nxt])
-        iv = struct.pack("!Q", seq)
-        esp = struct.pack("!II", spi, seq) + iv + AESGCM(self.outkey[:-4]).encrypt(self.outkey[-4:] + iv, text, self.aad(spi, seq))
+        iv = self.newiv(seq)
+        esp = struct.pack("!II", spi, seq) + iv
+        if not self.integ:
+            text = text[:len(text) - cut]
+            esp += self.aead(self.outkey).encrypt(self.outkey[-4:] + iv, text, self.aad(spi, seq))
+        else:
+            if self.enc != NULL:
+                e = self.cipher(self.outkey, iv).encryptor()
+                text = e.update(text) + e.finalize()
+            esp += text[:len(text) - cut]
+            esp += self.mac(self.outmac, esp)
+        return self.outer(esp)
+
+    def outer(self, esp):
         if self.v6:
             return bytes(IPv6(src=self.d["local"], dst=self.d["remote"], nh=50) / Raw(esp))
         return bytes(IP(src=self.d["local"], dst=self.d["remote"], proto=50) / Raw(esp))
@@ -135,21 +197,21 @@ def main():
                     ip = p.seal_raw(inner, seq, nxt=6)
                 elif f == "pad":
                     ip = p.seal_raw(inner, seq, pad=250)
+                elif f == "length":
+                    ip = p.seal_raw(inner, seq, cut=4 if p.align == 16 else 1)
                 else:
                     ip = bytearray(p.seal_raw(inner, seq))
                     h = 40 if p.v6 else 20
                     if f == "icv":
                         ip[-1] ^= 1
                     elif f == "cipher":
-                        ip[h + 20] ^= 1
+                        ip[h + 8 + p.iv + 4] ^= 1
+                    elif f == "iv":
+                        ip[h + 8] ^= 1
                     elif f == "spi":
                         ip[h + 3] ^= 0xff
                     elif f == "short":
-                        ip = ip[:h + 28]
-                        if p.v6:
-                            ip[4:6] = struct.pack("!H", len(ip) - 40)
-                        else:
-                            ip = bytearray(bytes(IP(src=p.d["local"], dst=p.d["remote"], proto=50) / Raw(bytes(ip[h:]))))
+                        ip = p.outer(bytes(ip[h:h + 8 + p.iv + p.icv]))
                     ip = bytes(ip)
                 send(ip)
                 say(sent=f, name=p.name)
@@ -172,13 +234,17 @@ def main():
             continue
         try:
             nxt, inner = p.open(esp)
-        except (InvalidTag, ValueError) as e:
+        except (InvalidTag, InvalidSignature, ValueError) as e:
             say(name=p.name, seq=seq, ok=False, error=repr(e))
             continue
         kw = dict(esn_en=True, esn=0) if p.esn else {}
         try:
+            if not p.judge:
+                raise NotImplementedError
             d = p.scapy_in.decrypt((IPv6 if p.v6 else IP)(ip[:total]), **kw)
             same = bytes(d) == inner
+        except NotImplementedError:
+            same = None
         except Exception as e:  # scapy's own errors are of many types
             same = repr(e)
         say(name=p.name, seq=seq, ok=True, inner=inner.hex(), scapy=same)
