@@ -50,6 +50,9 @@ var ErrUnsupported = errors.New("gcm: the processor has no VAES, VPCLMULQDQ or A
 // powers of the hash key below it.
 type Key uintptr
 
+// KeyAt is the key whose context lies at address mem.
+func KeyAt(mem uintptr) Key { return Key(mem + below) }
+
 // Job is one packet: 64 bytes, one cache line.
 type Job struct {
 	Key   Key
@@ -101,7 +104,7 @@ func Expand(mem, key []byte) (Key, error) {
 	binary.LittleEndian.PutUint64(h[8:], (hi<<1|lo>>63)^top&0xc200000000000000)
 	powers(&anchor[0], &h[0], Powers)
 	clear(h[:])
-	return Key(uintptr(unsafe.Pointer(&anchor[0]))), nil
+	return KeyAt(uintptr(unsafe.Pointer(&mem[0]))), nil
 }
 
 // expand writes the round keys (FIPS 197 section 5.2) to dst.

@@ -2,24 +2,27 @@
 // core. It offers sal.ModeCrypto with all of sal's algorithms, with and without
 // extended sequence numbers: AES-GCM-16 (RFC 4106), AES-CBC (RFC 3602), AES-CTR
 // (RFC 3686) and NULL (RFC 2410) with HMAC (RFC 4868, RFC 2404) by the standard
-// library, ChaCha20-Poly1305 (RFC 7634) by golang.org/x/crypto.
+// library, ChaCha20-Poly1305 (RFC 7634) by golang.org/x/crypto. AES-GCM is done by
+// package gcm where the processor has what that takes, a burst at a time.
 //
 //	cpu.go      the engine: open, shared or alone, gone
 //	session.go  one application's groups and SAs
 //	record.go   what an SA is in memory, and how it is wiped
 //	queue.go    the packet path
+//	vector.go   what of it is for AES-GCM over bursts
 //	other.go    what of it is for ciphers with HMAC
 //	modes.go    CBC and CTR over single packets, IVs
 //	hmac.go     HMAC over single packets; a queue's own memory
 //
 // # Memory
 //
-// An SA is one record of 15 cache lines in mapped memory that is kept out of
-// core files: counters and salt in the first line, then the key schedule and
-// hash table of the standard library's AEAD, moved there out of the Go heap; or
-// the key schedule of its AES and the two states that HMAC begins from. Ten
-// thousand records are ten megabytes, more than the second-level cache, so a
-// queue asks for the lines of the jobs ahead while it works on one.
+// An SA is one record of 17 cache lines in mapped memory that is kept out of
+// core files: counters and salt in the first line, then round keys and powers of
+// the hash key as package gcm has them; or the key schedule and hash table of the
+// standard library's AEAD, moved there out of the Go heap; or the key schedule of
+// its AES and the two states that HMAC begins from. Ten thousand records are ten
+// megabytes, more than the second-level cache, so a queue asks for the lines of the
+// jobs ahead while it works on one.
 //
 // The standard library's CTR and its hashes are objects that change with each
 // packet, so each queue has its own, in mapped memory of its own; after a burst
@@ -45,6 +48,7 @@ import (
 
 	xcpu "golang.org/x/sys/cpu"
 
+	"vrouter/pkg/gcm"
 	"vrouter/pkg/sal"
 )
 
@@ -56,7 +60,8 @@ const (
 
 // Engine implements sal.Device.
 type Engine struct {
-	name string
+	name   string
+	vector bool // AES-GCM over bursts, by package gcm
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
@@ -64,8 +69,17 @@ type Engine struct {
 	gone      bool
 }
 
-// New makes an engine with the name given.
+// New makes an engine with the name given, which uses the best that the processor
+// has.
 func New(name string) *Engine {
+	e := NewPortable(name)
+	e.vector = gcm.Supported()
+	return e
+}
+
+// NewPortable makes an engine that uses the standard library only, as New does
+// where the processor has no better.
+func NewPortable(name string) *Engine {
 	return &Engine{name: name, sessions: map[*session]struct{}{}}
 }
 
@@ -74,15 +88,17 @@ func (e *Engine) Info() sal.DeviceInfo {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return sal.DeviceInfo{
-		Name: e.name, Driver: "cpu", Kind: sal.Software, Version: sal.Version, ISA: isa(), NUMANode: -1,
+		Name: e.name, Driver: "cpu", Kind: sal.Software, Version: sal.Version, ISA: e.isa(), NUMANode: -1,
 		Users: len(e.sessions), Shared: !e.exclusive && !e.gone, Ready: !e.gone,
 	}
 }
 
 // isa tells people whether AES-GCM runs on instructions made for it; without
 // them it is slow and not in constant time.
-func isa() string {
+func (e *Engine) isa() string {
 	switch {
+	case e.vector:
+		return "VAES VPCLMULQDQ AVX-512"
 	case xcpu.X86.HasAES && xcpu.X86.HasPCLMULQDQ:
 		return "AES-NI PCLMULQDQ"
 	case xcpu.ARM64.HasAES && xcpu.ARM64.HasPMULL:

@@ -26,6 +26,7 @@ type queue struct {
 	base uintptr
 	bufs uint32
 
+	vec     *vector // nil: the standard library does AES-GCM
 	own     *own
 	ownUsed bool // the burst has left keys in own
 
@@ -66,6 +67,9 @@ func (s *session) Queue(i int, pool *sal.Pool) (sal.Queue, error) {
 	}
 	q := &queue{s: s, own: o, id: uint32(i) + 1, base: pool.Base(), bufs: uint32(pool.Size()),
 		done: make([]sal.Job, depth), doneMask: depth - 1}
+	if s.e.vector {
+		q.vec = &vector{}
+	}
 	s.queues[i] = q
 	return q, nil
 }
@@ -85,6 +89,23 @@ func (q *queue) work(jobs []sal.Job) {
 		}
 		return
 	}
+	if q.vec != nil {
+		for len(jobs) > 0 {
+			n := min(sal.Burst, len(jobs))
+			q.burst(jobs[:n])
+			jobs = jobs[n:]
+		}
+	} else {
+		q.each(jobs)
+	}
+	if q.ownUsed {
+		q.ownUsed = false
+		q.own.tidy()
+	}
+}
+
+// each does jobs one by one.
+func (q *queue) each(jobs []sal.Job) {
 	q.last = 0
 	q.prefetch(jobs)
 	for len(jobs) > 0 {
@@ -94,10 +115,6 @@ func (q *queue) work(jobs []sal.Job) {
 			q.one(&jobs[i])
 		}
 		jobs = jobs[n:]
-	}
-	if q.ownUsed {
-		q.ownUsed = false
-		q.own.tidy()
 	}
 }
 

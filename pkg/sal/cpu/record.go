@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/crypto/chacha20poly1305"
 
+	"vrouter/pkg/gcm"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
 )
@@ -23,9 +24,12 @@ const (
 	lineLen = 64
 	// recLines is an odd number, so that the lines which every packet uses
 	// spread over all cache sets.
-	recLines = 15
+	recLines = 17
 	recLen   = recLines * lineLen
 	aeadRoom = recLen - lineLen - int(unsafe.Sizeof(errorCounts{}))
+
+	// stdRoom is what of it the standard library's ciphers may take.
+	stdRoom = 12 * lineLen
 
 	// A chunk fits one huge page.
 	chunkSAs  = mem.HugePage / recLen
@@ -49,7 +53,7 @@ type record struct {
 	packets2, bytes2 atomic.Uint64
 	iv, icv          uint8 // lengths, where the cipher is no AEAD
 	_                [lineLen - 50]byte
-	aead             [aeadRoom]byte // what cipher.AEAD points at, or cipher.Block; see macKeys
+	aead             [aeadRoom]byte // what cipher.AEAD points at, or cipher.Block, or a context of package gcm; see macKeys
 	errors           errorCounts
 }
 
@@ -65,7 +69,7 @@ var hot = func() (lines []uintptr) {
 			cold = func(l uintptr) bool { return l >= from && l+lineLen <= to }
 		}
 	}
-	for l := uintptr(0); l < unsafe.Offsetof(record{}.errors); l += lineLen {
+	for l := uintptr(0); l < unsafe.Offsetof(record{}.aead)+stdRoom; l += lineLen {
 		if !cold(l) {
 			lines = append(lines, l)
 		}
@@ -98,7 +102,8 @@ type errorCounts [16]atomic.Uint64
 
 // Ciphers, as record.how says.
 const (
-	isAEAD uint8 = iota
+	isAEAD   uint8 = iota
+	isVector       // AES-GCM with its context in aead, see vector.go
 	isNull
 	isCBC
 	isCTR
@@ -109,7 +114,7 @@ func (r *record) macKeys() *macKeys {
 	return (*macKeys)(unsafe.Pointer(&r.aead[macsAt]))
 }
 
-const macsAt = (aeadRoom - int(unsafe.Sizeof(macKeys{}))) &^ (lineLen - 1)
+const macsAt = (stdRoom - int(unsafe.Sizeof(macKeys{}))) &^ (lineLen - 1)
 
 // States of a record. A packet is only worked on while live.
 const (
@@ -162,7 +167,7 @@ func newChunk() (*chunk, error) {
 
 // install expands the keys into record i. Nothing of them stays on the heap if
 // that can be helped.
-func (c *chunk) install(i int, cfg *sal.SAConfig) error {
+func (c *chunk) install(i int, cfg *sal.SAConfig, vector bool) error {
 	shape, _ := cfg.Algorithm.Shape()
 	lay, err := cfg.Layout()
 	if err != nil {
@@ -178,7 +183,12 @@ func (c *chunk) install(i int, cfg *sal.SAConfig) error {
 	r.iv, r.icv, r.mac = uint8(lay.IV), uint8(lay.ICV), macOf[cfg.Integrity]
 	switch cfg.Algorithm {
 	case sal.AESGCM16:
-		err = c.gcm(i, key)
+		if vector {
+			r.how = isVector
+			_, err = gcm.Expand(r.aead[:], key)
+		} else {
+			err = c.gcm(i, key)
+		}
 	case sal.ChaCha20Poly1305:
 		var a cipher.AEAD
 		if a, err = chacha20poly1305.New(key); err == nil {
@@ -249,7 +259,7 @@ func (c *chunk) wipe(i int) {
 // Go heap: it holds no pointers and fits the record.
 func movable(v any) bool {
 	t := reflect.TypeOf(v)
-	return t.Kind() == reflect.Pointer && t.Elem().Size() <= uintptr(aeadRoom) && flat(t.Elem())
+	return t.Kind() == reflect.Pointer && t.Elem().Size() <= stdRoom && flat(t.Elem())
 }
 
 // flat tells whether a type holds no pointers.

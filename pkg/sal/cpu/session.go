@@ -137,7 +137,7 @@ func (s *session) AddSA(g sal.Group, cfg *sal.SAConfig) (sal.SA, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := s.chunks[h/chunkSAs].Load().install(int(h%chunkSAs), cfg); err != nil {
+	if err := s.chunks[h/chunkSAs].Load().install(int(h%chunkSAs), cfg, s.e.vector); err != nil {
 		s.reuse = append(s.reuse, h)
 		return 0, err
 	}

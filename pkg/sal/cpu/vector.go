@@ -1,0 +1,151 @@
+package cpu
+
+import (
+	"math/bits"
+	"unsafe"
+
+	"vrouter/pkg/burst"
+	"vrouter/pkg/gcm"
+	"vrouter/pkg/mem"
+	"vrouter/pkg/sal"
+)
+
+// vector is what a queue needs to do the AES-GCM jobs of a burst at once.
+type vector struct {
+	way   [2]lot // sealing, opening
+	lines [sal.Burst]uintptr
+}
+
+// lot is jobs of one operation.
+type lot struct {
+	n    int
+	jobs [sal.Burst]gcm.Job
+	of   [sal.Burst]uint16  // place in the burst
+	recs [sal.Burst]*record // mapped memory: nothing for the collector
+}
+
+// burst does up to sal.Burst jobs:
+//
+//	1  ask for the first line of each record
+//	2  look at the job, write down what the kernel is handed
+//	3  the kernels, which ask for keys and packets themselves
+//	4  status and counts
+//
+// Jobs of other ciphers are done one by one.
+func (q *queue) burst(jobs []sal.Job) {
+	v := q.vec
+	q.firstLines(jobs)
+	seal, open := &v.way[0], &v.way[1]
+	seal.n, open.n = 0, 0
+	others := 0
+	for i := range jobs {
+		j := &jobs[i]
+		var c *chunk
+		if j.SA/chunkSAs < maxChunks {
+			c = q.s.chunks[j.SA/chunkSAs].Load()
+		}
+		if c == nil {
+			j.Status = sal.StatusNoSA
+			continue
+		}
+		r := &c.recs[j.SA%chunkSAs]
+		if r.how != isVector {
+			j.Status = undone
+			others++
+			continue
+		}
+		// An SA does one operation only: sealing with an inbound key would use a
+		// nonce twice.
+		if r.state.Load() != live || r.op != j.Op {
+			j.Status = sal.StatusNoSA
+			continue
+		}
+		if int(j.Off)+espLen+ivLen+int(j.Len)+icvLen > sal.BufSize || j.Desc.Buf() >= q.bufs {
+			j.Status = sal.StatusNoRoom
+			r.fail(sal.StatusNoRoom)
+			continue
+		}
+		l := seal
+		if j.Op != sal.Seal {
+			l = open
+		}
+		k := l.n & (sal.Burst - 1)
+		l.n++
+		l.of[k], l.recs[k] = uint16(i), r
+
+		// RFC 4106: nonce = salt || IV (section 4), AAD = SPI || sequence number of
+		// 32 or 64 bits (section 5).
+		esp := q.base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Off)
+		spiSeq, iv := mem.Load64(mem.At(esp), 0), mem.Load64(mem.At(esp), espLen)
+		aad, more, n := spiSeq, uint64(0), uint64(8)
+		if r.esn {
+			aad, more, n = spiSeq&0xffffffff|uint64(bits.ReverseBytes32(j.SeqHi))<<32, spiSeq>>32, 12
+		}
+		x := unsafe.Pointer(&l.jobs[k]) // field by field, eight bytes at a time
+		mem.Store64(x, 0, uint64(gcm.KeyAt(uintptr(unsafe.Pointer(&r.aead)))))
+		mem.Store64(x, 8, uint64(esp+espLen+ivLen))
+		mem.Store64(x, 16, uint64(j.Len)|n<<32)
+		mem.Store64(x, 24, uint64(mem.Load32(unsafe.Pointer(&r.salt), 0))|iv<<32)
+		mem.Store64(x, 32, iv>>32)
+		mem.Store64(x, 40, aad)
+		mem.Store64(x, 48, more)
+		mem.Store64(x, 56, 0)
+	}
+	if seal.n > 0 {
+		gcm.Seal(seal.jobs[:seal.n])
+		q.finish(jobs, seal)
+	}
+	if open.n > 0 {
+		gcm.Open(open.jobs[:open.n])
+		q.finish(jobs, open)
+	}
+	switch others {
+	case 0:
+	case len(jobs):
+		q.each(jobs)
+	default:
+		for i := range jobs {
+			if jobs[i].Status == undone {
+				q.one(&jobs[i])
+			}
+		}
+	}
+}
+
+// undone marks a job that is left to one; no status of the contract.
+const undone = ^sal.Status(0)
+
+// finish says how the jobs of a lot went.
+func (q *queue) finish(jobs []sal.Job, l *lot) {
+	id := q.id
+	for k := range l.jobs[:l.n] {
+		j, r := &jobs[l.of[k]], l.recs[k]
+		if l.jobs[k].Bad != 0 { // the kernel has wiped the text
+			j.Status = sal.StatusBadICV
+			r.fail(sal.StatusBadICV)
+			continue
+		}
+		j.Status = sal.StatusOK
+		r.count(id, uint64(j.Len))
+	}
+}
+
+// firstLines asks for the first line of the records of a burst. One that follows
+// another of the same SA needs nothing.
+func (q *queue) firstLines(jobs []sal.Job) {
+	lines, n, last := &q.vec.lines, 0, sal.SA(0)
+	for i := range jobs {
+		h := jobs[i].SA
+		if h == last || h/chunkSAs >= maxChunks {
+			continue
+		}
+		last = h
+		if c := q.s.chunks[h/chunkSAs].Load(); c != nil {
+			lines[n&(sal.Burst-1)] = uintptr(unsafe.Pointer(&c.recs[h%chunkSAs]))
+			n++
+		}
+	}
+	if n > 1 {
+		burst.PrefetchPtrs(lines[:n], 0)
+	}
+}
