@@ -1,6 +1,13 @@
 // Package route is the FIB: longest prefix match for IPv4 and IPv6, TTL and
 // hop limit, ICMP errors. It gets resolved routes; the RIB is the management
 // plane's.
+//
+// What is not plain: source routes and routing headers of type 0 are dropped;
+// record route and timestamp options pass as they are and get no entry of ours
+// (RFC 7126 allows it, RFC 1812 section 5.2.4 would have them filled in); router
+// alert is ignored. Of what is sent to the vRouter itself echo requests are
+// answered, TCP is dropped in silence, everything else is told that nobody is
+// there. No redirects are sent.
 package route
 
 import "net/netip"
