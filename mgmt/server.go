@@ -33,6 +33,7 @@ import (
 	"vrouter/mgmt/netconf"
 	"vrouter/mgmt/netconf/transport"
 	"vrouter/mgmt/netconf/users"
+	"vrouter/mgmt/notify"
 	"vrouter/mgmt/supervisor"
 	"vrouter/mgmt/txn"
 	"vrouter/mgmt/validate"
@@ -76,6 +77,7 @@ type Server struct {
 	applier    *apply.Applier
 	supervisor *supervisor.Supervisor // nil without a data plane
 	netconf    *netconf.Server
+	events     *notify.Hub
 	listeners  []net.Listener // SSH
 	socket     net.Listener
 	first      *startup // nil: nothing to begin with
@@ -141,8 +143,12 @@ func New(o Options) (_ *Server, err error) {
 	if s.supervisor != nil {
 		s.applier.Lost = func(error) { s.supervisor.Refill() }
 	}
-	s.manager, err = txn.New(txn.Options{Schema: s.schema, Validator: validator, Store: s.store, Applier: s.applier, Log: s.log})
+	s.manager, err = txn.New(txn.Options{Schema: s.schema, Validator: validator, Store: s.store, Applier: s.applier, Log: s.log,
+		OnCommit: func(e txn.Event) { s.netconf.Committed(e) }}) // before Run there is no commit
 	if err != nil {
+		return nil, err
+	}
+	if s.events, err = notify.New(notify.Options{Schema: s.schema, Log: s.log}); err != nil {
 		return nil, err
 	}
 	past := history.New(s.schema, s.manager)
@@ -150,7 +156,7 @@ func New(o Options) (_ *Server, err error) {
 	for _, b := range bindings {
 		state = append(state, b)
 	}
-	s.netconf, err = netconf.New(netconf.Options{Schema: s.schema, Manager: s.manager, Access: rules, State: state, Users: s.users, HostKeys: keys, Log: s.log})
+	s.netconf, err = netconf.New(netconf.Options{Schema: s.schema, Manager: s.manager, Access: rules, State: state, Users: s.users, HostKeys: keys, Events: s.events, Log: s.log})
 	if err != nil {
 		return nil, err
 	}

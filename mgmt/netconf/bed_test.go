@@ -19,6 +19,7 @@ import (
 	"vrouter/mgmt/netconf/frame"
 	"vrouter/mgmt/netconf/transport"
 	"vrouter/mgmt/netconf/users"
+	"vrouter/mgmt/notify"
 	"vrouter/mgmt/txn"
 	"vrouter/mgmt/validate"
 	"vrouter/mgmt/yang"
@@ -61,6 +62,7 @@ type bed struct {
 	t    testing.TB
 	srv  *Server
 	mgr  *txn.Manager
+	hub  *notify.Hub
 	ctx  context.Context
 	stop context.CancelFunc // ends the server
 	log  logBuffer
@@ -96,10 +98,14 @@ func newBed(t testing.TB, change func(*Options)) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.mgr, err = txn.New(txn.Options{Schema: s, Validator: v, Store: store, Applier: accept{}, Log: log}); err != nil {
+	if b.mgr, err = txn.New(txn.Options{Schema: s, Validator: v, Store: store, Applier: accept{}, Log: log,
+		OnCommit: func(e txn.Event) { b.srv.Committed(e) }}); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Schema: s, Manager: b.mgr, Log: log}
+	if b.hub, err = notify.New(notify.Options{Schema: s, Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Schema: s, Manager: b.mgr, Log: log, Events: b.hub}
 	if change != nil {
 		change(&o)
 	}
@@ -139,6 +145,7 @@ type client struct {
 	id   string // session-id
 	caps []string
 	n    int
+	bob  bool
 }
 
 // pipe connects a client that has said nothing yet.

@@ -22,6 +22,7 @@ var operations = map[string]handler{
 	"ietf-netconf:close-session":         closeSession,
 	"ietf-netconf:kill-session":          killSession,
 	"ietf-netconf-monitoring:get-schema": getSchema,
+	"notifications:create-subscription":  createSubscription,
 }
 
 func opName(n *yang.Node) string { return n.Module.Name + ":" + n.Name }

@@ -19,7 +19,7 @@ const (
 )
 
 // capabilities are those of the protocol, then the modules.
-func capabilities(s *yang.Schema) []string {
+func capabilities(s *yang.Schema, events bool) []string {
 	caps := []string{
 		base10,
 		base11,
@@ -33,6 +33,9 @@ func capabilities(s *yang.Schema) []string {
 		capPrefix + "startup:1.0",
 		capPrefix + "xpath:1.0",
 		capPrefix + "with-defaults:1.0?basic-mode=explicit&also-supported=report-all,report-all-tagged,trim",
+	}
+	if events {
+		caps = append(caps, capPrefix+"notification:1.0", capPrefix+"interleave:1.0")
 	}
 	if lib := s.Modules["ietf-yang-library"]; lib != nil && lib.Implemented { // RFC 8525 section 3 by way of RFC 7950 5.6.4
 		caps = append(caps, capPrefix+"yang-library:1.1?revision="+lib.Revision+"&content-id="+s.ID())

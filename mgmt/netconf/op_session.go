@@ -9,7 +9,8 @@ import (
 // closeSession answers close-session (RFC 6241 section 7.8): the session ends
 // once the reply is written.
 func closeSession(_ context.Context, c *call) error {
-	c.retire("close-session", false)
+	c.unsubscribe() // nothing comes after the reply
+	c.retire("close-session", closed)
 	return nil
 }
 
@@ -29,7 +30,8 @@ func killSession(ctx context.Context, c *call) error {
 	if victim == nil {
 		return protoErr("invalid-value", "there is no session "+idText(id), badElement("session-id"))
 	}
-	victim.cut("killed by session "+idText(c.id), false)
+	victim.killer.Store(c.id)
+	victim.cut("killed by session "+idText(c.id), killed)
 	patience := time.NewTimer(killPatience)
 	defer patience.Stop()
 	select {

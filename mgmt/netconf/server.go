@@ -8,7 +8,10 @@
 // dispatch asks access control (access.go) and finds the operation (op_*.go);
 // the reply is written before the session's next request is read.
 //
-// Not done: notifications (RFC 5277, 8639), NMDA's get-data and edit-data
+// Notifications (RFC 5277) come from mgmt/notify; a session with a subscription
+// has a second goroutine, which writes them between the replies.
+//
+// Not done: subscribed notifications (RFC 8639), NMDA's get-data and edit-data
 // (RFC 8526), partial locks (RFC 5717), and the url capability.
 package netconf
 
@@ -32,6 +35,7 @@ import (
 	"vrouter/mgmt/netconf/frame"
 	"vrouter/mgmt/netconf/transport"
 	"vrouter/mgmt/netconf/users"
+	"vrouter/mgmt/notify"
 	"vrouter/mgmt/xpath"
 	"vrouter/mgmt/yang"
 )
@@ -54,6 +58,10 @@ type Options struct {
 	// SSH sets limits of the SSH transport; its HostKeys, Users, Log and
 	// Handle are set by the server.
 	SSH transport.SSH
+	// Events has the streams that clients subscribe to, and is told what
+	// happens to sessions and datastores (Committed is for the Manager's
+	// OnCommit). nil: there are no notifications.
+	Events *notify.Hub
 }
 
 // Limits of the server. Zero values mean the defaults that stand beside them.
@@ -124,7 +132,7 @@ func New(o Options) (*Server, error) {
 		s.opt.State = append([]binding.StateSource{s.access}, o.State...)
 	}
 	o.Manager.SetAuthorize(s.authorize)
-	s.caps = capabilities(o.Schema)
+	s.caps = capabilities(o.Schema, o.Events != nil)
 	s.hello = helloText(s.caps)
 	s.state = append(s.builtinState(), s.opt.State...)
 	return s, nil
@@ -157,11 +165,11 @@ func (s *Server) ServeStream(ctx context.Context, stream io.ReadWriteCloser, p t
 		return
 	}
 	stop := context.AfterFunc(ctx, func() {
-		c.retire("the server stops", false)
+		c.retire(serverStops, other)
 		select {
 		case <-c.over:
 		case <-time.After(s.limits.StopGrace):
-			c.cut("the server stops", false)
+			c.cut(serverStops, other)
 		}
 	})
 	c.run()
@@ -202,6 +210,7 @@ func (s *Server) open(stream io.ReadWriteCloser, p transport.Peer) *session {
 func (s *Server) close(c *session) {
 	c.cancel()
 	c.stream.Close()
+	c.unsubscribe()
 	s.ds.SessionEnded(c.by())
 	s.mu.Lock()
 	delete(s.sessions, c.id)
@@ -216,6 +225,7 @@ func (s *Server) close(c *session) {
 		s.stats.dropped.Add(1)
 	}
 	c.log.Info("netconf: session over", "reason", end.reason)
+	s.tellEnd(c, end)
 	close(c.over)
 }
 

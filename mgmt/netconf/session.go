@@ -33,6 +33,13 @@ type session struct {
 	out     []byte // the reply, or what of it is not yet handed to w; used again
 	flushed bool   // a part of the reply is handed over: it can no longer become an error
 
+	// writing is held while a message is written, by the session's goroutine
+	// or by that of its subscription.
+	writing sync.Mutex
+	sub     *subscriber // under mu; nil: none
+	next    *subscriber // begins once the reply is written
+	killer  atomic.Uint32
+
 	stats counters
 	over  chan struct{} // closed when the session has ended and let go of all it held
 
@@ -50,8 +57,26 @@ type session struct {
 // close-session nor kill-session ended it (RFC 6022 section 2.1.5).
 type ending struct {
 	reason  string // "" while the session lasts
+	why     termination
 	dropped bool
 }
+
+// A termination is a termination-reason of RFC 6470.
+type termination string
+
+// The reasons. The server ends a session for reasons that are other: when it
+// stops, for bytes that are no messages, and when notifications are not read.
+const (
+	closed   termination = "closed"
+	killed   termination = "killed"
+	dropped  termination = "dropped"
+	timeout  termination = "timeout"
+	badHello termination = "bad-hello"
+	other    termination = "other"
+)
+
+// serverStops is the reason of sessions that end with the server.
+const serverStops = "the server stops"
 
 // by is who acts, for the datastores.
 func (c *session) by() txn.Session { return txn.Session{ID: c.id, User: c.peer.User.Name} }
@@ -66,11 +91,11 @@ const keep = 256 << 10
 
 // run is the life of a session.
 func (c *session) run() {
-	patience := time.AfterFunc(c.srv.limits.HelloTimeout, func() { c.cut("no hello in time", true) })
+	patience := time.AfterFunc(c.srv.limits.HelloTimeout, func() { c.cut("no hello in time", timeout) })
 	err := c.hello()
 	if !patience.Stop() || err != nil {
 		if err != nil {
-			c.cut(err.Error(), true)
+			c.cut(err.Error(), badHello)
 		}
 		return
 	}
@@ -78,6 +103,7 @@ func (c *session) run() {
 	c.opened = true
 	c.mu.Unlock()
 	c.srv.stats.sessions.Add(1)
+	c.srv.tellStart(c)
 	c.log.Info("netconf: session open", "base11", c.base11)
 	for {
 		c.in, err = c.r.Next(c.in[:0])
@@ -89,6 +115,7 @@ func (c *session) run() {
 			return
 		}
 		c.serve(c.in)
+		c.subscribed()
 		if !c.finish() {
 			return
 		}
@@ -101,15 +128,15 @@ func (c *session) lost(err error) {
 	var syntax *frame.SyntaxError
 	switch {
 	case errors.Is(err, io.EOF):
-		c.cut("closed by the client", true)
+		c.cut("closed by the client", dropped)
 	case errors.As(err, &syntax):
 		c.bad(&request{}, rpcErr("malformed-message", err.Error()))
-		c.cut(err.Error(), true)
+		c.cut(err.Error(), other)
 	case errors.Is(err, frame.ErrTooBig):
 		c.bad(&request{}, rpcErr("too-big", "the message exceeds the server's limit"))
-		c.cut(err.Error(), true)
+		c.cut(err.Error(), other)
 	default:
-		c.cut("lost: "+err.Error(), true)
+		c.cut("lost: "+err.Error(), dropped)
 	}
 }
 
@@ -135,27 +162,27 @@ func (c *session) finish() bool {
 }
 
 // stop notes that the session is to end. The first reason counts.
-func (c *session) stop(reason string, dropped bool) (busy bool) {
+func (c *session) stop(reason string, why termination) (busy bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopping = true
 	if c.end.reason == "" {
-		c.end = ending{reason, dropped && c.opened}
+		c.end = ending{reason, why, c.opened && why != closed && why != killed && reason != serverStops}
 	}
 	return c.busy
 }
 
 // cut ends the session at once: the operation under way is cut short and the
 // stream closed. The goroutine of the session then leaves.
-func (c *session) cut(reason string, dropped bool) {
-	c.stop(reason, dropped)
+func (c *session) cut(reason string, why termination) {
+	c.stop(reason, why)
 	c.cancel()
 	c.stream.Close()
 }
 
 // retire ends the session once the operation under way, if any, is answered.
-func (c *session) retire(reason string, dropped bool) {
-	if !c.stop(reason, dropped) {
+func (c *session) retire(reason string, why termination) {
+	if !c.stop(reason, why) {
 		c.stream.Close()
 	}
 }
@@ -208,7 +235,10 @@ func (c *session) bad(req *request, err error) {
 
 // flush hands over a part of a long reply.
 func (c *session) flush(b []byte) []byte {
-	c.flushed = true
+	if !c.flushed {
+		c.writing.Lock()
+		c.flushed = true
+	}
 	c.w.Write(b) // an error stays, and send finds it
 	return b[:0]
 }
@@ -223,8 +253,13 @@ func (c *session) open(req *request) {
 // send closes the reply and writes it.
 func (c *session) send() {
 	c.out = append(c.out, "</rpc-reply>"...)
+	if !c.flushed {
+		c.writing.Lock()
+	}
 	c.w.Write(c.out)
-	if err := c.w.End(); err != nil {
-		c.cut("lost: "+err.Error(), true)
+	err := c.w.End()
+	c.writing.Unlock()
+	if err != nil {
+		c.cut("lost: "+err.Error(), dropped)
 	}
 }

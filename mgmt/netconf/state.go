@@ -16,6 +16,9 @@ func (s *Server) builtinState() []binding.StateSource {
 	if s.schema.Root.ChildByName("ietf-yang-library:yang-library") != nil {
 		src = append(src, library{s.schema})
 	}
+	if s.opt.Events != nil && s.schema.Root.ChildByName("nc-notifications:netconf") != nil {
+		src = append(src, (*streams)(s))
+	}
 	return src
 }
 

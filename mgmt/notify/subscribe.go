@@ -141,6 +141,9 @@ func (s *Subscription) step(ctx context.Context) ([]byte, error) {
 	return r.msg, nil
 }
 
+// Over tells whether what Next gave last was notificationComplete.
+func (s *Subscription) Over() bool { return s.over }
+
 // replayed stands for the end of the replay.
 var replayed = &record{}
 
@@ -199,10 +202,8 @@ func (s *Subscription) timely(r *record) bool {
 }
 
 func (s *Subscription) wants(r *record) (bool, error) {
-	if s.req.May != nil && !s.req.May(r.node) {
-		return false, nil
-	}
-	return s.req.Filter.match(s.hub, r.tree)
+	ok, err := s.req.Filter.match(s.hub, r.tree)
+	return ok && err == nil && (s.req.May == nil || s.req.May(r.node)), err
 }
 
 // complete writes the notification that ends a replay or a subscription.

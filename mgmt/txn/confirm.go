@@ -109,7 +109,7 @@ func (m *Manager) settle(ctx context.Context) error {
 	if m.waiting == nil || m.waiting.err == nil {
 		return nil
 	}
-	err := m.revert(ctx, m.waiting, Timeout)
+	err := m.revert(ctx, m.waiting.by, m.waiting, Timeout)
 	if err != nil && m.store.Modified() {
 		return nil
 	}
@@ -133,13 +133,14 @@ func (m *Manager) CancelCommit(ctx context.Context, by Session, persistID string
 	case persistID == "" && p.by != by:
 		return inUse("the confirmed commit is that of " + p.by.String())
 	}
-	return m.revert(ctx, p, Cancel)
+	return m.revert(ctx, by, p, Cancel)
 }
 
 // revert brings back what running was before a confirmed commit: the same
-// function as the commit, with the older tree.
-func (m *Manager) revert(ctx context.Context, p *confirmed, why Step) error {
-	err := m.commit(ctx, change{by: p.by, kind: datastore.Revert, tree: p.base.Tree, own: true, event: Event{Step: why}})
+// function as the commit, with the older tree. by is who asked, or whose
+// confirmed commit it is.
+func (m *Manager) revert(ctx context.Context, by Session, p *confirmed, why Step) error {
+	err := m.commit(ctx, change{by: by, kind: datastore.Revert, tree: p.base.Tree, own: true, event: Event{Step: why}})
 	if err == nil {
 		m.setWaiting(nil)
 	}
@@ -149,7 +150,7 @@ func (m *Manager) revert(ctx context.Context, p *confirmed, why Step) error {
 // due reverts for the reason of why, and sees to it that it is tried again when
 // that is refused.
 func (m *Manager) due(p *confirmed, why Step) {
-	err := m.revert(context.Background(), p, why)
+	err := m.revert(context.Background(), p.by, p, why)
 	if err == nil {
 		return
 	}
