@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -34,21 +35,20 @@ func Listen(path string) (net.Listener, error) {
 		_ = os.Remove(tmp)
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
-	return &listener{l, path}, nil
+	return &listener{UnixListener: l, path: path}, nil
 }
 
 // listener removes its socket when it closes.
 type listener struct {
 	*net.UnixListener
 	path string
+	once sync.Once // the path may be another process's later
 }
 
 func (l *listener) Close() error {
-	err := l.UnixListener.Close()
-	if err == nil {
-		_ = os.Remove(l.path)
-	}
-	return err
+	// First: who waits in Accept goes on as soon as the listener is closed.
+	l.once.Do(func() { _ = os.Remove(l.path) })
+	return l.UnixListener.Close()
 }
 
 // allowed asks the kernel who is at the other end: the own user and root may
