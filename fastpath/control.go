@@ -2,6 +2,8 @@ package fastpath
 
 import (
 	"time"
+
+	"vrouter/fastpath/pipeline"
 )
 
 // The control side of the fast path: one goroutine that takes what workers hand
@@ -32,6 +34,16 @@ func (e *Local) control() {
 	}
 }
 
+// message hands what a worker has put to the feature that it is for.
+func (e *Local) message(worker int, m pipeline.CtlMsg, now int64) {
+	switch m.Op {
+	case pipeline.CtlLife, pipeline.CtlSPI:
+		e.f.ipsec.Message(m, e.f.iface.Name(m.In))
+	default:
+		e.f.neigh.Handle(worker, m, now)
+	}
+}
+
 // Step does what is to be done on the control side now (Options.Manual).
 func (e *Local) Step() { e.step() }
 
@@ -51,7 +63,7 @@ func (e *Local) step() time.Duration {
 			if !ok {
 				break
 			}
-			e.f.neigh.Handle(i, m, now)
+			e.message(i, m, now)
 			if n == perStep {
 				e.wake() // the others, the timers, and then again
 				break
@@ -67,6 +79,7 @@ func (e *Local) step() time.Duration {
 		e.env.Grace.Poll()
 	}
 	wait := e.slow - now
+	wait = min(wait, e.f.ipsec.Timers())
 	if n := e.f.neigh.Next(); n != 0 {
 		wait = min(wait, n-now)
 	}

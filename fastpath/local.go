@@ -56,6 +56,9 @@ type Options struct {
 	Manual bool
 	// Now replaces the clock (Unix nanoseconds, never going backwards).
 	Now func() int64
+	// Boottime replaces the time since the machine was booted (nanoseconds),
+	// by which SAs live; nil: Now, where that is replaced, else the kernel's.
+	Boottime func() int64
 }
 
 // Local is the engine in this process.
@@ -128,6 +131,9 @@ func (o *Options) defaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Boottime == nil {
+		o.Boottime = o.Now
+	}
 	if o.Now == nil {
 		wall, start := time.Now().UnixNano(), time.Now()
 		o.Now = func() int64 { return wall + int64(time.Since(start)) }
@@ -169,7 +175,7 @@ func (e *Local) build() (err error) {
 	if e.f.reass, err = reass.New(env, reass.Options{}); err != nil {
 		return err
 	}
-	if e.f.ipsec, err = ipsec.New(env, ipsec.Options{MaxSAs: uint32(o.MaxSAs), BootID: bootID()}); err != nil {
+	if e.f.ipsec, err = ipsec.New(env, ipsec.Options{MaxSAs: uint32(o.MaxSAs), BootID: bootID(), Boottime: o.Boottime}); err != nil {
 		return err
 	}
 	for i := range o.Workers {

@@ -17,6 +17,8 @@ const (
 	CtlND                   // frame: neighbour discovery
 	CtlUsed                 // no packet: a stale adjacency (arg) was used
 	CtlRS                   // frame: router solicitation
+	CtlLife                 // no packet: something has happened to the SA of a slot (arg)
+	CtlSPI                  // no packet: ESP came for an SPI (arg) that no SA has
 )
 
 // Control side to worker.
@@ -102,19 +104,20 @@ func (o *ctlOut) init() (err error) {
 }
 
 // ToControl hands a packet to the control side. When its ring is full the
-// packet is dropped under drop.ControlFull.
-func (c *Ctx) ToControl(d sal.Desc, in IfIndex, op CtlOp, arg uint32) {
-	c.message(CtlMsg{Desc: d, Op: op, In: in, Arg: arg})
+// packet is dropped under drop.ControlFull, and the answer is false.
+func (c *Ctx) ToControl(d sal.Desc, in IfIndex, op CtlOp, arg uint32) bool {
+	return c.message(CtlMsg{Desc: d, Op: op, In: in, Arg: arg})
 }
 
-func (c *Ctx) message(m CtlMsg) {
+func (c *Ctx) message(m CtlMsg) bool {
 	if !c.ctl.to.Put(m) {
 		if m.Desc != NoBuf {
 			c.Drop(m.Desc, m.In, drop.ControlFull)
 		}
-		return
+		return false
 	}
 	c.ctl.put++
+	return true
 }
 
 // Control is the worker's two rings: to the control side and from it.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"vrouter/fastpath/event"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/burst"
 	"vrouter/pkg/pkt"
@@ -412,6 +413,7 @@ func (p *prepared) Reopen() map[pipeline.IfIndex]*pipeline.Iface {
 		if err := e.open(p.f.env); err != nil {
 			// The commit stands: the interface is down, and Tick tries again.
 			p.f.env.Log.Error("port could not be opened again", "interface", e.cfg.Name, "error", err)
+			p.f.tell(e, event.PortLost, "the port could not be opened again: "+err.Error())
 		} else {
 			p.f.setUp(e, nil)
 		}
@@ -464,6 +466,9 @@ func (f *Feature) Tick(now int64, up func(i pipeline.IfIndex)) (back map[pipelin
 				continue
 			}
 			f.setUp(e, nil)
+			if e.link {
+				f.tell(e, event.PortUp, "the port is there again")
+			}
 			if back == nil {
 				back = map[pipeline.IfIndex]*pipeline.Iface{}
 			}
@@ -471,12 +476,25 @@ func (f *Feature) Tick(now int64, up func(i pipeline.IfIndex)) (back map[pipelin
 		}
 		if l := e.cfg.Enabled && e.port.Link(); l != e.link {
 			e.link, e.changed = l, now
-			if l {
+			switch {
+			case l:
+				f.tell(e, event.PortUp, "the link is there")
 				up(e.index)
+			case e.cfg.Enabled:
+				f.tell(e, event.PortDown, "the link is gone")
+			default:
+				f.tell(e, event.PortDown, "the interface was shut")
 			}
 		}
 	}
 	return back
+}
+
+// tell makes an event of what has happened to an interface.
+func (f *Feature) tell(e *entry, kind event.Kind, text string) {
+	if f.env.Events != nil {
+		f.env.Events.Add(event.Event{Kind: kind, Object: e.cfg.Name, Text: text})
+	}
 }
 
 // Close closes all ports; no worker may be running.

@@ -27,6 +27,7 @@ type site struct {
 	*testbed.Bed
 	dir    string // state directory, "": none
 	manual bool   // no goroutines: the test turns everything
+	heard  uint64 // the last event
 }
 
 const (
@@ -67,7 +68,7 @@ func newSite(t testing.TB, opt func(*fastpath.Options)) *site {
 		b.Recv("wan") // announcements
 		b.Forget()
 	}
-	return &site{b, dir, manual}
+	return &site{Bed: b, dir: dir, manual: manual}
 }
 
 // persistent is an option of newSite: with a state directory.

@@ -7,6 +7,7 @@ package ipsec
 import (
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"vrouter/pkg/sal"
 )
@@ -117,7 +118,31 @@ type SA struct {
 	Local, Remote netip.Addr
 	Selector      Selector
 	Offload       Offload
+	// Soft says when the SA is due to be replaced, Hard when it ends. What is
+	// told of by events happens once, but for Soft.Idle. An SA that has ended
+	// carries nothing until it is given other lifetimes, or another key: as
+	// with sequence numbers, it is the key that has lived.
+	Soft, Hard Lifetime
+	SoftAction SoftAction
 }
+
+// Lifetime limits the use of an SA. 0 is no limit.
+type Lifetime struct {
+	Time    uint32 // seconds since the SA was made
+	Bytes   uint64 // of inner IP packets
+	Packets uint64
+	Idle    uint32 // seconds since the last packet, or since it was made
+}
+
+// SoftAction says what happens at a soft lifetime, beside telling of it. There
+// is none that lets packets pass in the clear.
+type SoftAction uint8
+
+// The actions.
+const (
+	Replace       SoftAction = iota // the SA goes on until it is replaced
+	TerminateHold                   // the SA ends
+)
 
 // Change is what a commit does to IPsec.
 type Change struct {
@@ -134,17 +159,26 @@ type SAState struct {
 	Direction sal.Direction
 	AddedAt   int64 // Unix nanoseconds
 	UsedAt    int64 // last packet, Unix nanoseconds, 0 never
-	Packets   uint64
-	Bytes     uint64 // inner IP packets
-	Seq       uint64 // last used (outbound) or top of the window (inbound)
-	Window    uint32
-	Bitmap    uint64 // the newest 64 of the window, bit i = Seq-i seen
-	Replayed  uint64 // dropped as replayed or late
-	Failed    uint64 // dropped for a bad ICV
-	Errors    []Error
-	Engine    string // placement
-	Mode      string
-	Reason    string // why there
+	// Age is the time since AddedAt, Idle that since UsedAt, or AddedAt where it
+	// was never used; no setting of clocks changes them.
+	Age, Idle time.Duration
+	// Expired says what the SA has reached of its lifetimes: soft-time,
+	// soft-bytes, soft-packets, soft-idle, hard-time and so on,
+	// sequence-numbers-low, sequence-numbers. Ended tells whether it carries
+	// nothing for it.
+	Expired  []string
+	Ended    bool
+	Packets  uint64
+	Bytes    uint64 // inner IP packets
+	Seq      uint64 // last used (outbound) or top of the window (inbound)
+	Window   uint32
+	Bitmap   uint64 // the newest 64 of the window, bit i = Seq-i seen
+	Replayed uint64 // dropped as replayed or late
+	Failed   uint64 // dropped for a bad ICV
+	Errors   []Error
+	Engine   string // placement
+	Mode     string
+	Reason   string // why there
 }
 
 // Error is one drop reason's count.

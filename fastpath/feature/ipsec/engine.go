@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"vrouter/fastpath/cryptoq"
+	"vrouter/fastpath/event"
 	"vrouter/pkg/sal"
 )
 
@@ -77,10 +78,13 @@ func (f *Feature) Tick() {
 
 func (f *Feature) lose(e *engine) {
 	f.env.Log.Error("crypto engine lost", "engine", e.dev.Info().Name)
+	if f.env.Events != nil {
+		f.env.Events.Add(event.Event{Kind: event.EngineLost, Object: e.dev.Info().Name, Text: "the crypto engine is gone: SAs that it served carry nothing until they are set again"})
+	}
 	for _, s := range f.sas {
 		if s.engine == e {
 			s.lost = true
-			atomic.OrUint32(&f.sad.at(s.handle).flags, recLost)
+			atomic.OrUint32(&f.sad.at(s.handle).down, recLost)
 		}
 	}
 }

@@ -21,11 +21,13 @@ import (
 //	spd.go, selector.go, spi.go   what policy looks up
 //	sad.go       SAs as workers see them
 //	live.go, slots.go   what packets change about SAs, and outlives the process
+//	lifetime.go         the end of SAs, by packets, bytes and numbers
+//	expire.go, clock.go by time, and what is told of all
 //	prepare.go, publish.go   commits
 //	engine.go    crypto engines: which SA goes to which, and what leaves them
 //	state.go     counters
 //
-// Not done: transport mode and AH; NAT traversal; lifetimes; IPv6 outer packets
+// Not done: transport mode and AH; NAT traversal; IPv6 outer packets
 // are never fragmented, so that inner IPv6 packets of 1280 bytes do not fit
 // through links below 1350 (RFC 2473 section 7.1 b would have that); ICMP
 // "too big" about outer packets is not heard (RFC 4301 section 8.2.1), so the
@@ -36,6 +38,8 @@ import (
 type Options struct {
 	MaxSAs uint32 // 0: 65536
 	BootID string // what tells one boot of the machine from another
+	// Boottime replaces CLOCK_BOOTTIME (nanoseconds).
+	Boottime func() int64
 }
 
 // A Feature is IPsec in one fast path. All methods belong to the control side,
@@ -46,6 +50,7 @@ type Feature struct {
 	handles *mem.Slots // of records
 	engines []*engine
 	workers []*worker
+	clock   *clock
 
 	// What workers read of it beside the SAD.
 	spd  atomic.Pointer[spd]
@@ -57,6 +62,8 @@ type Feature struct {
 	bySlot   map[uint32]*sa
 	inSPI    map[uint32]*sa // inbound, by SPI
 	chains   map[reqKey][]*sa
+	order    uint64 // of the SA set last
+	timers   timers
 	policies map[string]*policy
 	byReq    map[uint64]map[*policy]bool // outbound Protect entries
 }
@@ -78,7 +85,8 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 		return nil, fmt.Errorf("%d SAs: at most %d", o.MaxSAs, largestMaxSAs)
 	}
 	f := &Feature{env: env, sas: map[string]*sa{}, bySlot: map[uint32]*sa{}, inSPI: map[uint32]*sa{},
-		chains: map[reqKey][]*sa{}, policies: map[string]*policy{}, byReq: map[uint64]map[*policy]bool{}}
+		chains: map[reqKey][]*sa{}, policies: map[string]*policy{}, byReq: map[uint64]map[*policy]bool{},
+		clock: newClock(env.Now, o.Boottime)}
 	f.spd.Store(&spd{seed: burst.NewSeed()[0]})
 	path := ""
 	if env.StateDir != "" {
@@ -87,7 +95,7 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 	d := &sad{}
 	f.sad = d
 	var err error
-	if d.live, err = openLive(path, o.MaxSAs, o.BootID); err != nil {
+	if d.live, err = openLive(path, o.MaxSAs, o.BootID, f.clock); err != nil {
 		return nil, err
 	}
 	n := 2*int(o.MaxSAs) + 1024 // see patiently
@@ -97,6 +105,7 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 	if d.errs, err = mem.NewTable[saErrors](int(o.MaxSAs), mem.Options{SmallPages: true}); err != nil {
 		return nil, err
 	}
+	d.limits = make([]atomic.Pointer[limits], o.MaxSAs)
 	if d.bySPI, err = newSPITable(env); err != nil {
 		return nil, err
 	}

@@ -38,18 +38,21 @@ import (
 // are not yet.
 type liveLine struct {
 	Seq     uint64 // outbound: last number used
-	Limit   uint64 // outbound: last number that may be used
+	Limit   uint64 // up to where Seq, inbound Packets, may go before the limits are looked at
 	Packets uint64
 	Bytes   uint64
-	UsedAt  int64 // Unix nanoseconds, coarse
+	UsedAt  int64 // since boot, nanoseconds, coarse; 0: never
 	lock    uint32
-	_       [5]uint32
+	State   uint32 // what has happened to the SA; atomic, changed by whom holds the line
+	Told    uint32 // of it, what has become an event; control side
+	Terms   uint32 // the lifetimes that State is about; control side
+	_       [2]uint32
 }
 
 // liveIdent says whose slot it is.
 type liveIdent struct {
 	Tag     [32]byte
-	AddedAt int64 // Unix nanoseconds
+	AddedAt int64 // since boot, nanoseconds; below 0 for SAs of earlier boots
 	EndedAt int64 // when it became a tombstone
 	Use     uint32
 	_       [3]uint32
@@ -63,7 +66,8 @@ const (
 )
 
 const (
-	liveMagic  = "vrouter-sa-live\x01"
+	liveMagic  = "vrouter-sa-live\x02"
+	liveMagic1 = "vrouter-sa-live\x01" // had Unix times, and no states
 	liveHeader = 4096
 	minWindow  = 64
 	maxWindow  = 8192
@@ -77,6 +81,7 @@ const (
 // liveFile is the mapped table.
 type liveFile struct {
 	slots
+	clock  *clock
 	mem    []byte
 	file   *os.File // nil: anonymous memory
 	n      uint32
@@ -89,9 +94,9 @@ var errLiveCorrupt = errors.New("the SA state file is damaged")
 // openLive maps the table for n SAs, made when it is not there. With an empty
 // path it is anonymous memory, for tests and benchmarks. boot tells this boot of
 // the machine from others; empty, every start counts as a new boot.
-func openLive(path string, n uint32, boot string) (*liveFile, error) {
+func openLive(path string, n uint32, boot string, c *clock) (*liveFile, error) {
 	size := liveHeader + int(n)*(64+64+windowWords*8)
-	l := &liveFile{n: n}
+	l := &liveFile{n: n, clock: c}
 	l.slots.init(l, n)
 	if path == "" {
 		m, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
@@ -126,18 +131,46 @@ func openLive(path string, n uint32, boot string) (*liveFile, error) {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	return l, l.adopt(fresh, boot)
+}
+
+// The header:
+//
+//	0    magic
+//	16   slots
+//	32   boot that the times are of
+//	96   1: closed cleanly
+//	104  then: when, since boot
+//	112  and by the wall clock
+
+// adopt takes over what an earlier process left, and makes the table this boot's.
+func (l *liveFile) adopt(fresh bool, boot string) error {
 	h := l.mem[:liveHeader]
-	old := strings.TrimRight(string(h[32:96]), "\x00")
-	clean := h[96] == 1
 	if fresh {
 		copy(h, liveMagic)
-		binary.LittleEndian.PutUint32(h[16:], n)
+		binary.LittleEndian.PutUint32(h[16:], l.n)
 	} else {
-		l.scan(!clean && (boot == "" || old != boot))
+		same := boot != "" && strings.TrimRight(string(h[32:96]), "\x00") == boot
+		clean, v1 := h[96] == 1, string(h[:16]) == liveMagic1
+		if v1 || !same {
+			// Killed in the middle, times of two kinds are left: then it has not
+			// been closed cleanly, and the SAs are stale.
+			var closed, wall int64
+			if clean && !v1 {
+				closed, wall = int64(binary.LittleEndian.Uint64(h[104:])), int64(binary.LittleEndian.Uint64(h[112:]))
+				h[96] = 0
+				if err := unix.Msync(h, unix.MS_SYNC); err != nil {
+					return os.NewSyscallError("msync", err)
+				}
+			}
+			l.carry(l.clock, v1, closed, wall)
+			copy(h, liveMagic)
+		}
+		l.scan(!clean && !same)
 	}
-	clear(h[32:97])
+	clear(h[32:120])
 	copy(h[32:96], boot)
-	return l, unix.Msync(h, unix.MS_SYNC)
+	return unix.Msync(h, unix.MS_SYNC)
 }
 
 // checkHeader tells whether the file is new; a file that is neither new nor
@@ -154,7 +187,7 @@ func (l *liveFile) checkHeader(size int64) (fresh bool, err error) {
 	if _, err := l.file.ReadAt(h[:], 0); err != nil {
 		return false, fmt.Errorf("%w: %v; replace the keys of all SAs, then remove the file", errLiveCorrupt, err)
 	}
-	if string(h[:16]) == liveMagic && st.Size() == size && binary.LittleEndian.Uint32(h[16:]) == l.n {
+	if m := string(h[:16]); (m == liveMagic || m == liveMagic1) && st.Size() == size && binary.LittleEndian.Uint32(h[16:]) == l.n {
 		return false, nil
 	}
 	if h == [24]byte{} {
@@ -247,6 +280,8 @@ func (l *liveFile) close() error {
 	}
 	err := unix.Msync(l.mem, unix.MS_SYNC)
 	if err == nil {
+		binary.LittleEndian.PutUint64(l.mem[104:], uint64(l.clock.boot()))
+		binary.LittleEndian.PutUint64(l.mem[112:], uint64(l.clock.wall()))
 		l.mem[96] = 1
 		err = unix.Msync(l.mem[:liveHeader], unix.MS_SYNC)
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"vrouter/pkg/sal"
 )
@@ -19,7 +20,7 @@ func testSA(spi uint32, key byte) *SA {
 
 func open(t *testing.T, path, boot string) *liveFile {
 	t.Helper()
-	l, err := openLive(path, 64, boot)
+	l, err := openLive(path, 64, boot, newClock(sinceBoot, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,9 +44,9 @@ func give(t *testing.T, l *liveFile, s *SA) (slot uint32, known, stale bool) {
 		t.Fatal(err)
 	}
 	if fresh {
-		l.begin(slot, tag, s, limitOf(s))
+		l.begin(slot, tag, s)
 	}
-	l.resume(slot, limitOf(s))
+	l.resume(slot)
 	return slot, !fresh, l.slots.stale[slot]
 }
 
@@ -58,7 +59,7 @@ func TestSequenceNumbersOutliveTheProcess(t *testing.T) {
 	}
 	l.line(slot).Seq = 4711
 	// The process is killed here. Its mapping's pages stay.
-	if _, err := openLive(path, 64, "boot-1"); err == nil {
+	if _, err := openLive(path, 64, "boot-1", newClock(sinceBoot, nil)); err == nil {
 		t.Error("two processes keep their state in one file")
 	}
 	kill(t, l)
@@ -188,7 +189,7 @@ func TestDamagedFileStopsTheStart(t *testing.T) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := openLive(path, 64, "b")
+		_, err := openLive(path, 64, "b", newClock(sinceBoot, nil))
 		if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "remove the file") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -200,4 +201,99 @@ func TestDamagedFileStopsTheStart(t *testing.T) {
 	if strings.Contains(string(whole), string(key)) {
 		t.Error("the key is in the file")
 	}
+}
+
+// TestTimesOfAnotherBoot: what an SA has lived goes with it over a clean reboot,
+// with the time that the machine was off. Where that cannot be known it counts
+// as older than any lifetime.
+func TestTimesOfAnotherBoot(t *testing.T) {
+	const hour = int64(time.Hour)
+	for _, c := range []struct {
+		name      string
+		off       int64 // by the wall clock
+		clean     bool
+		age, idle int64
+	}{
+		{"clean", hour, true, 6 * hour, 3 * hour},
+		{"at once", 0, true, 5 * hour, 2 * hour},
+		{"wall clock back", -1, true, ancient + 10, ancient + 10},
+		{"crash", hour, false, ancient + 10, ancient + 10},
+	} {
+		path := filepath.Join(t.TempDir(), "sa-state")
+		boot, wall := hour, int64(1e18)
+		clk := func() *clock {
+			x := newClock(func() int64 { return 2e18 }, func() int64 { return boot })
+			x.wall = func() int64 { return wall }
+			return x
+		}
+		l, err := openLive(path, 64, "boot-1", clk())
+		if err != nil {
+			t.Fatal(err)
+		}
+		slot, _, _ := give(t, l, testSA(256, 1))
+		boot += 3 * hour
+		l.line(slot).UsedAt = boot
+		boot += 2 * hour
+		if c.clean {
+			err = l.close()
+		} else {
+			err = l.abandon()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		boot, wall = 20, wall+c.off
+		if l, err = openLive(path, 64, "boot-2", clk()); err != nil {
+			t.Fatal(err)
+		}
+		again, known, stale := give(t, l, testSA(256, 1))
+		boot += 10
+		if age, idle := boot-l.ident(again).AddedAt-10, boot-l.line(again).UsedAt-10; !known || stale == c.clean ||
+			age != c.age-10*b2i(!c.clean || c.off < 0) || idle != c.idle-10*b2i(!c.clean || c.off < 0) {
+			t.Errorf("%s: known %v, stale %v, age %v, idle %v", c.name, known, stale, time.Duration(age), time.Duration(idle))
+		}
+		kill(t, l)
+	}
+}
+
+func b2i(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// TestEarlierVersion: a file of the version before, with times of the wall clock,
+// is taken over, also by a process that dies over it.
+func TestEarlierVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sa-state")
+	now := time.Now().UnixNano()
+	l := open(t, path, "boot-1")
+	var slots [2]uint32
+	for i := range slots {
+		slot, _, _ := give(t, l, testSA(256+uint32(i), byte(50*i)))
+		l.line(slot).Seq, l.line(slot).Packets = 4711, 4000
+		l.line(slot).UsedAt, l.ident(slot).AddedAt = now-int64(time.Hour), now-2*int64(time.Hour)
+		slots[i] = slot
+	}
+	l.ident(slots[1]).AddedAt = sinceBoot() - 2*int64(time.Hour) // somebody has died over it
+	copy(l.mem, liveMagic1)
+	kill(t, l)
+	l = open(t, path, "boot-1")
+	for i := range slots {
+		slot, known, stale := give(t, l, testSA(256+uint32(i), byte(50*i)))
+		if !known || stale || l.line(slot).Seq != 4711 || l.line(slot).Packets != 4000 {
+			t.Errorf("known %v, stale %v, %+v", known, stale, l.line(slot))
+		}
+		for what, x := range map[string][2]time.Duration{"age": {time.Duration(sinceBoot() - l.ident(slot).AddedAt), 2 * time.Hour},
+			"idle": {time.Duration(sinceBoot() - l.line(slot).UsedAt), time.Hour}} {
+			if x[0] < x[1] || x[0] > x[1]+time.Minute {
+				t.Errorf("%s %v, want %v", what, x[0], x[1])
+			}
+		}
+	}
+	if string(l.mem[:16]) != liveMagic {
+		t.Errorf("%q", l.mem[:16])
+	}
+	kill(t, l)
 }

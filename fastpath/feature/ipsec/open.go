@@ -132,7 +132,7 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 	w := l.w
 	d := w.f.sad
 	recs, lives, windows, base := d.rec.Base(), d.live.lines(), d.live.windows(), c.Pool.Base()
-	loop := &c.Loop
+	loop, used := &c.Loop, c.Now-w.f.clock.base.Load()
 	for k := range jobs {
 		j := &jobs[k]
 		if j.Status != sal.StatusOK || j.Op != sal.Open {
@@ -159,7 +159,17 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 			w.drop(c, j.Desc, x.in(), r, why)
 			continue
 		}
-		w.count((*liveLine)(unsafe.Add(lives, uintptr(r.live)*64)), int64(n), c.Now)
+		live := (*liveLine)(unsafe.Add(lives, uintptr(r.live)*64))
+		if live.Packets >= live.Limit || w.shared {
+			if _, why := w.count(c, r.live, live, &live.Packets, uint64(n), used); why != drop.None {
+				w.drop(c, j.Desc, x.in(), r, why)
+				continue
+			}
+		} else {
+			live.Packets++
+			live.Bytes += uint64(n)
+			live.UsedAt = used
+		}
 		if loop.N == len(loop.Desc) {
 			c.Drop(j.Desc, x.in(), drop.LoopFull)
 			continue

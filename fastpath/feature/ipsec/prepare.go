@@ -168,7 +168,7 @@ func (p *prepared) sas(ch *Change) error {
 		if err != nil {
 			return refuse("Selector", err.Error())
 		}
-		s := &sa{SA: *c, tag: tagOf(c), keys: keysOf(c), sel: &sel}
+		s := &sa{SA: *c, tag: tagOf(c), keys: keysOf(c), sel: &sel, timer: -1}
 		s.layout, _ = sal.LayoutOf(c.Algorithm, c.Integrity) // checked
 		s.Key, s.IntegrityKey = nil, nil
 		if c.Direction == sal.Inbound {

@@ -2,6 +2,7 @@ package ipsec
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sync/atomic"
 
@@ -36,6 +37,9 @@ func (p *prepared) Publish() {
 	f.spd.Store(p.spd)
 	f.few.Store(len(f.sas) <= fewSAs)
 	p.retire()
+	for _, s := range p.setSA {
+		f.tell(s)
+	}
 }
 
 // begin writes the beginning of new SAs, and to the disk that their keys are in
@@ -44,7 +48,7 @@ func (p *prepared) begin() {
 	l := p.f.sad.live
 	for _, s := range p.setSA {
 		if s.fresh {
-			l.begin(s.slot, s.tag, &s.SA, limitOf(&s.SA))
+			l.begin(s.slot, s.tag, &s.SA)
 			*p.f.sad.errs.At(s.slot) = saErrors{}
 		}
 		s.added = l.ident(s.slot).AddedAt
@@ -60,10 +64,13 @@ func (p *prepared) begin() {
 }
 
 func (f *Feature) add(s *sa, touched map[reqKey]bool) {
-	f.sad.live.resume(s.slot, limitOf(&s.SA))
+	f.sad.live.resume(s.slot)
 	f.sad.at(s.handle).fill(s)
+	f.lives(s)
 	f.sels[s.handle] = s.sel
 	f.sas[s.Name], f.bySlot[s.slot] = s, s
+	f.order++
+	s.order = f.order
 	k := reqKey{s.ReqID, s.Direction}
 	f.chains[k] = append(f.chains[k], s)
 	touched[k] = true
@@ -78,6 +85,7 @@ func (f *Feature) add(s *sa, touched map[reqKey]bool) {
 func (f *Feature) remove(s *sa, touched map[reqKey]bool) {
 	delete(f.sas, s.Name)
 	delete(f.bySlot, s.slot)
+	f.timers.set(s, math.MaxInt64)
 	if f.inSPI[s.SPI] == s {
 		delete(f.inSPI, s.SPI)
 	}
@@ -94,7 +102,7 @@ func (f *Feature) relink(k reqKey) {
 	if len(c) == 0 {
 		delete(f.chains, k)
 	}
-	slices.SortStableFunc(c, func(a, b *sa) int { return cmp.Compare(b.added, a.added) })
+	slices.SortStableFunc(c, func(a, b *sa) int { return cmp.Or(cmp.Compare(b.added, a.added), cmp.Compare(b.order, a.order)) })
 	next := uint32(0)
 	for i := len(c) - 1; i >= 0; i-- {
 		atomic.StoreUint32(&f.sad.at(c[i].handle).next, next)

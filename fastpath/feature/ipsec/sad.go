@@ -17,7 +17,7 @@ import (
 )
 
 // record is one SA as workers see it: it never changes once its handle is known
-// to them, but for next. What packets change is in the live line. A new
+// to them, but for next and down. What packets change is in the live line. A new
 // configuration of an SA is a new record over the same live line.
 //
 // Packets of an SA whose outer header is IPv4 need line 0 only.
@@ -27,18 +27,19 @@ type record struct {
 	sa     sal.SA // in its engine
 	spiBE  uint32 // SPI as it lies on the wire
 	sum    uint32 // over hdr4 without TOS and length, in memory order
-	flags  uint32 // atomic: an engine may be lost
-	window uint16 // replay window in packets
-	engine uint8  // which engine
-	hdrLen uint8  // of the outer IP header
-	hdr4   [20]byte
+	flags  uint32
+	window uint16   // replay window in packets
+	engine uint8    // which engine
+	hdrLen uint8    // of the outer IP header
+	hdr4   [20]byte // outer IPv4 header: TOS 0, length 0, checksum 0
+	down   uint32   // why it carries nothing, 0: it does; atomic
 	prefix uint8    // ESP header and IV
 	icv    uint8    // ICV
 	mask   uint8    // what text and trailer are a multiple of, less one: 3, or 15 for AES-CBC
 	dfAnd  uint8    // the outer DF flag: the inner one and this,
 	dfOr   uint8    // or this
 	mapped uint8    // 1: the outer DSCP is from dscp
-	_      [14]byte // hdr4 is the outer IPv4 header: TOS 0, length 0, checksum 0
+	_      [10]byte
 
 	// line 1
 	hdr6     [40]byte // outer IPv6 header: traffic class 0, length 0
@@ -56,8 +57,13 @@ const (
 	recOutbound uint32 = 1 << iota
 	recV6              // outer header
 	recESN
-	recStale // the sequence state was lost: carry nothing
-	recLost  // the engine was lost, and with it the SA: carry nothing
+)
+
+// Reasons of down.
+const (
+	recStale uint32 = 1 << iota // the sequence state was lost
+	recLost                     // the engine was lost, and with it the SA
+	recEnded                    // a lifetime is over
 )
 
 // saErrors counts packets that died of an SA, by place in saReasons.
@@ -67,7 +73,7 @@ type saErrors [16]uint64
 // is as well, by pipeline.Counters, because the flow cache decides there.)
 var saReasons = [len(saErrors{})]drop.Reason{drop.ESPReplay, drop.ESPLate, drop.ESPBadICV, drop.ESPShort, drop.ESPBadPad,
 	drop.ESPBadNext, drop.ESPBadECN, drop.ESPDummy, drop.ESPNoRoom, drop.ESPSeqOverflow, drop.ESPSeqStale, drop.ESPNoSA,
-	drop.SALDevice, drop.SALQueueFull}
+	drop.SALDevice, drop.SALQueueFull, drop.ESPExpired}
 
 // saReason is the place of a reason in saReasons.
 var saReason = func() (at [drop.N]uint8) {
@@ -79,19 +85,22 @@ var saReason = func() (at [drop.N]uint8) {
 
 // sad is the security association database as workers use it.
 type sad struct {
-	live  *liveFile
-	rec   mem.Table[record]
-	errs  mem.Table[saErrors] // by slot
-	bySPI *spiTable
+	live   *liveFile
+	rec    mem.Table[record]
+	errs   mem.Table[saErrors]      // by slot
+	limits []atomic.Pointer[limits] // by slot
+	bySPI  *spiTable
 }
 
 // idle says why an SA carries nothing, None when it does.
 func (r *record) idle() drop.Reason {
-	switch f := atomic.LoadUint32(&r.flags); {
-	case f&(recStale|recLost) == 0:
+	switch f := atomic.LoadUint32(&r.down); {
+	case f == 0:
 		return drop.None
 	case f&recStale != 0:
 		return drop.ESPSeqStale
+	case f&recEnded != 0:
+		return drop.ESPExpired
 	}
 	return drop.SALDevice
 }
@@ -108,8 +117,9 @@ type sa struct {
 	keys     [32]byte // a hash of all that the engine was given
 	handle   uint32
 	slot     uint32
-	fresh    bool // the slot is to begin anew
-	added    int64
+	fresh    bool   // the slot is to begin anew
+	added    int64  // since boot
+	order    uint64 // in which SAs were set
 	engine   *engine
 	id       sal.SA // in the engine
 	sel      *compiled
@@ -118,6 +128,9 @@ type sa struct {
 	reason   string
 	stale    string // why it carries nothing
 	lost     bool   // with its engine
+	over     bool   // a lifetime has ended it
+	timer    int    // place among those that wait, -1: none
+	due      int64
 }
 
 // checkSA refuses what can never work, whatever else is configured.
@@ -143,6 +156,11 @@ func checkSA(s *SA) (field string, err error) {
 		return "DSCP", fmt.Errorf("%d DSCPs: all 64 or none must be given", len(s.DSCP))
 	case slices.ContainsFunc(s.DSCP, func(d uint8) bool { return d > 63 }):
 		return "DSCP", errors.New("a DSCP has 6 bits")
+	case s.SoftAction > TerminateHold:
+		return "SoftAction", fmt.Errorf("action %d at the soft lifetime is not built", s.SoftAction)
+	}
+	if field, err := checkLifetimes(&s.Soft, &s.Hard); err != nil {
+		return field, err
 	}
 	return checkAlgorithms(s)
 }
@@ -168,6 +186,20 @@ func checkAlgorithms(s *SA) (field string, err error) {
 	}
 	if len(s.IntegrityKey) != h.Key {
 		return "IntegrityKey", fmt.Errorf("the key has %d octets: %v takes %d", len(s.IntegrityKey), s.Integrity, h.Key)
+	}
+	return "", nil
+}
+
+// checkLifetimes refuses soft lifetimes that cannot be reached.
+func checkLifetimes(soft, hard *Lifetime) (field string, err error) {
+	for _, x := range [...]struct {
+		field      string
+		soft, hard uint64
+	}{{"Time", uint64(soft.Time), uint64(hard.Time)}, {"Bytes", soft.Bytes, hard.Bytes},
+		{"Packets", soft.Packets, hard.Packets}, {"Idle", uint64(soft.Idle), uint64(hard.Idle)}} {
+		if x.hard != 0 && x.soft > x.hard {
+			return "Soft." + x.field, fmt.Errorf("the soft lifetime of %d comes after the hard one of %d", x.soft, x.hard)
+		}
 	}
 	return "", nil
 }
@@ -206,7 +238,7 @@ func (r *record) fill(s *sa) {
 		r.flags |= recESN
 	}
 	if s.stale != "" {
-		r.flags |= recStale
+		r.down |= recStale
 	}
 	if s.Local.Is4() {
 		r.hdrLen = 20
@@ -234,9 +266,9 @@ const flagDF = 0x40
 // 5.1.2.1, note 2).
 const tunnelTTL = 64
 
-// limitOf is the last sequence number an SA may send (RFC 4303 section 3.3.3).
+// seqMaxOf is the last sequence number an SA may send (RFC 4303 section 3.3.3).
 // With ESN one number is left out, so that adding one never wraps.
-func limitOf(s *SA) uint64 {
+func seqMaxOf(s *SA) uint64 {
 	if s.ESN {
 		return math.MaxUint64 - 1
 	}

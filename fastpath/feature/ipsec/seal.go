@@ -33,8 +33,10 @@ type path16 struct {
 type worker struct {
 	f      *Feature
 	paths  mem.Table[path16]
-	lanes  []*lane // by engine
-	shared bool    // other workers may have packets of the same SA
+	lanes  []*lane     // by engine
+	shared bool        // other workers may have packets of the same SA
+	missed atomic.Bool // a message that had no room
+	mute   int64       // until then nothing is said of unknown SPIs
 	line   [pipeline.Burst]uint32
 	cut    pipeline.Fragments
 }
@@ -102,6 +104,7 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 	d := s.F.sad
 	recs, lives, paths, adjs := d.rec.Base(), d.live.lines(), w.paths.Base(), c.Env.Adj.Base
 	local := v.From[idx[0]&255].Local() // what is made here comes in bursts of its own
+	used := c.Now - s.F.clock.base.Load()
 	l := w.lanes[0]
 	for _, i := range idx {
 		i &= 255
@@ -122,14 +125,14 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		seq := live.Seq + 1
 		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) ||
 			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize ||
-			seq > live.Limit || atomic.LoadUint32(&r.flags)&(recStale|recLost) != 0 || w.shared {
+			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared {
 			w.one(c, v, i, uint32(h), r)
 			continue
 		}
 		live.Seq = seq
 		live.Packets++
 		live.Bytes += n
-		live.UsedAt = c.Now
+		live.UsedAt = used
 		if !local {
 			if v.V6 {
 				pipeline.DecTTL6(uintptr(ip))
@@ -198,12 +201,11 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 		w.drop(c, p, in, r, why)
 		return
 	}
-	seq := w.number(live)
-	if seq == 0 {
-		w.drop(c, p, in, r, drop.ESPSeqOverflow)
+	seq, why := w.count(c, r.live, live, &live.Seq, uint64(n), c.Now-w.f.clock.base.Load())
+	if why != drop.None {
+		w.drop(c, p, in, r, why)
 		return
 	}
-	w.count(live, int64(n), c.Now)
 	r.encap(mem.At(c.Pool.Addr(p)), n, v6, seq)
 
 	l := w.lanes[r.engine]
@@ -212,27 +214,6 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 		Off: p.Off() - uint16(r.prefix), Len: uint16(text), SeqHi: uint32(seq >> 32), Cookie: uint64(makeCookie(h, 0, in, text-espTrailer-n))}
 	if l.n == sal.Burst {
 		l.run(c)
-	}
-}
-
-// number takes the next sequence number, 0 if there is none (RFC 4303 section
-// 3.3.3).
-func (w *worker) number(live *liveLine) uint64 {
-	if !w.shared {
-		if live.Seq >= live.Limit {
-			return 0
-		}
-		live.Seq++
-		return live.Seq
-	}
-	for {
-		s := atomic.LoadUint64(&live.Seq)
-		if s >= atomic.LoadUint64(&live.Limit) {
-			return 0
-		}
-		if atomic.CompareAndSwapUint64(&live.Seq, s, s+1) {
-			return s + 1
-		}
 	}
 }
 
@@ -330,21 +311,6 @@ func (w *worker) drop(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, r *recor
 	c.Drop(p, in, why)
 }
 
-// count counts a packet of n bytes that an SA carries, or with -n, one that it
-// has not carried after all.
-func (w *worker) count(live *liveLine, n int64, now int64) {
-	one := n>>63 | 1
-	if w.shared {
-		atomic.AddUint64(&live.Packets, uint64(one))
-		atomic.AddUint64(&live.Bytes, uint64(n))
-		atomic.StoreInt64(&live.UsedAt, now)
-		return
-	}
-	live.Packets += uint64(one)
-	live.Bytes += uint64(n)
-	live.UsedAt = now
-}
-
 // Done implements cryptoq.Resumer. Frames that are ready go out as they are, if
 // the engine did them at once; after some time the way is asked for again. What
 // was opened goes round.
@@ -401,7 +367,7 @@ func (l *lane) send(c *pipeline.Ctx, jobs []sal.Job) int {
 // failed ends a packet that an engine could not do.
 func (l *lane) failed(c *pipeline.Ctx, j *sal.Job, r *record) {
 	if j.Op == sal.Seal {
-		l.w.count(l.w.f.sad.live.line(r.live), -int64(inner(j)), c.Now)
+		l.w.uncount(l.w.f.sad.live.line(r.live), inner(j))
 	}
 	l.w.drop(c, j.Desc, cookie(j.Cookie).in(), r, reasons[j.Status&15])
 }
@@ -426,7 +392,7 @@ func (l *lane) Full(c *pipeline.Ctx, jobs []sal.Job) {
 		x := cookie(j.Cookie)
 		r := l.w.f.sad.at(x.handle())
 		if j.Op == sal.Seal {
-			l.w.count(l.w.f.sad.live.line(r.live), -int64(inner(j)), c.Now)
+			l.w.uncount(l.w.f.sad.live.line(r.live), inner(j))
 		}
 		l.w.drop(c, j.Desc, x.in(), r, drop.SALQueueFull)
 	}

@@ -174,28 +174,25 @@ func (s *slots) done(i uint32) { s.busy[i]-- }
 
 // begin writes a fresh slot's beginning. Killed anywhere in it, the process
 // leaves a slot that is free or has no number used.
-func (s *slots) begin(i uint32, tag [32]byte, sa *SA, limit uint64) {
+func (s *slots) begin(i uint32, tag [32]byte, sa *SA) {
 	id := s.l.ident(i)
 	if id.Use != slotFree {
 		delete(s.byTag, id.Tag)
 		atomic.StoreUint32(&id.Use, slotFree)
 	}
 	s.stale[i] = false
-	*s.l.line(i) = liveLine{Limit: limit}
+	*s.l.line(i) = liveLine{}
 	if sa.Direction == sal.Inbound {
 		_, _ = replay.Init(s.l.window(i), int(sa.ReplayWindow), sa.ESN) // sizes were checked
 	}
-	id.Tag, id.AddedAt, id.EndedAt = tag, time.Now().UnixNano(), 0
+	id.Tag, id.AddedAt, id.EndedAt = tag, s.l.clock.boot(), 0
 	atomic.StoreUint32(&id.Use, slotInUse)
 	s.byTag[tag] = i
 	s.unwritten[i] = true
 }
 
 // resume lets a known slot be used again, with all its state.
-func (s *slots) resume(i uint32, limit uint64) {
-	s.l.line(i).Limit = limit
-	s.l.ident(i).Use = slotInUse
-}
+func (s *slots) resume(i uint32) { s.l.ident(i).Use = slotInUse }
 
 // end makes a slot a tombstone: its numbers stay used.
 func (s *slots) end(i uint32) {

@@ -3,6 +3,7 @@ package ipsec
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"vrouter/fastpath/drop"
 	"vrouter/pkg/replay"
@@ -18,12 +19,16 @@ func (f *Feature) States(names []string) []SAState {
 
 func (f *Feature) state(name string, s *sa) SAState {
 	l := f.sad.live.line(s.slot)
-	st := SAState{Name: name, SPI: s.SPI, Direction: s.Direction, AddedAt: s.added,
-		UsedAt: atomic.LoadInt64(&l.UsedAt), Packets: atomic.LoadUint64(&l.Packets), Bytes: atomic.LoadUint64(&l.Bytes),
+	age, idle := f.ages(s, f.clock.boot())
+	state := atomic.LoadUint32(&l.State)
+	st := SAState{Name: name, SPI: s.SPI, Direction: s.Direction, AddedAt: f.clock.unix(s.added), UsedAt: f.clock.unix(atomic.LoadInt64(&l.UsedAt)),
+		Age: time.Duration(age), Idle: time.Duration(idle), Expired: expired(state), Ended: state&s.ended() != 0, Packets: atomic.LoadUint64(&l.Packets), Bytes: atomic.LoadUint64(&l.Bytes),
 		Seq: atomic.LoadUint64(&l.Seq), Window: s.ReplayWindow, Engine: s.engine.dev.Info().Name, Mode: s.mode, Reason: s.reason}
 	switch {
 	case s.stale != "":
 		st.Reason = "carries nothing: " + s.stale
+	case s.over:
+		st.Reason = "carries nothing: " + f.why(s)
 	case s.lost:
 		st.Reason = "carries nothing: engine " + st.Engine + " was lost"
 	}

@@ -102,6 +102,8 @@ func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 				why := drop.ESPNoSA
 				if v.Flags[i]&pipeline.FlagFragment != 0 {
 					why = drop.ESPFragment
+				} else {
+					f.workers[c.Worker].badSPI(c, v, i)
 				}
 				v.Drop(i, why)
 				continue
@@ -180,6 +182,18 @@ func (f *Feature) esp(v *pipeline.Vec, i uint16) bool {
 	return true
 }
 
+// badSPI tells the control side of an SPI that no SA has: one in a while only,
+// so that no flood of them fills the way that others need.
+func (w *worker) badSPI(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
+	if v.Flags[i]&pipeline.FlagOpaque == 0 && c.Now >= w.mute {
+		w.mute = c.Now + muteFor
+		c.ToControl(pipeline.NoBuf, v.In[i], pipeline.CtlSPI, v.SPI(i))
+	}
+}
+
+// muteFor is how long a worker says nothing of further SPIs, in nanoseconds.
+const muteFor = 10e6
+
 // Walk implements pipeline.Stage. Packets to own addresses must not get here.
 func (s Out) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	f := s.F
@@ -213,22 +227,30 @@ func (s Out) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	return idx[:n]
 }
 
-// protect ends a packet in the newest SA of the policy that may carry it. Where
-// there is none it is dropped: never in the clear.
+// protect ends a packet in the newest SA of the policy that may carry it and has
+// not ended. Where there is none it is dropped: never in the clear.
 func (f *Feature) protect(v *pipeline.Vec, i uint16, q *policy, p *packet) {
-	why := drop.IPsecNoSA
+	why, ended := drop.IPsecNoSA, uint32(0)
 	for h := q.sa.Load(); h != 0; {
 		r := f.sad.at(h)
 		if sel := f.sels[h]; sel != nil && (q.noTunnel || r.outer(q.tunRemote, q.tunLocal, q.tunV6)) {
-			if sel.matches(p, false) {
+			switch {
+			case !sel.matches(p, false):
+			case atomic.LoadUint32(&r.down)&recEnded == 0:
 				v.End(i, action.Encrypt, h)
 				return
+			case ended == 0:
+				ended = h
 			}
 			if p.noPorts && sel.matches(p, true) {
 				why = drop.IPsecOpaque
 			}
 		}
 		h = atomic.LoadUint32(&r.next)
+	}
+	if ended != 0 {
+		v.End(i, action.Encrypt, ended) // to be dropped there, and counted
+		return
 	}
 	v.Drop(i, why)
 }
