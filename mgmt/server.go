@@ -80,8 +80,11 @@ type Server struct {
 	events     *notify.Hub
 	listeners  []net.Listener // SSH
 	socket     net.Listener
-	first      *startup // nil: nothing to begin with
-	failed     chan error
+	sources    []binding.EventSource
+	// tell publishes a notification; nil: nobody can subscribe.
+	tell   func(at time.Time, notification string, content func(binding.Content))
+	first  *startup // nil: nothing to begin with
+	failed chan error
 }
 
 // New makes a Server: it reads the datastores and opens the sockets. What is
@@ -137,6 +140,7 @@ func New(o Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.sources = sources(bindings)
 	if s.applier, err = apply.New(s.schema, engine, bindings, s.log); err != nil {
 		return nil, err
 	}
@@ -236,6 +240,7 @@ func (s *Server) supervise() *supervisor.Supervisor {
 		LogFile: filepath.Join(s.o.RunDir, "fastpathd.log"),
 		Holder:  func() int { return holder(sock) },
 		Up:      s.up,
+		Event:   s.event,
 		Log:     s.log,
 	})
 }

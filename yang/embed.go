@@ -64,10 +64,10 @@ var implemented = []string{
 //     device is not there.
 //   - ietf-ip: both; masks have no holes and addresses are not made up.
 //   - ietf-routing: multiple-ribs and router-id; no protocol needs them yet.
-//   - ietf-i2nsf-ikeless: ikeless-notification; there are no notifications.
 //   - ietf-netconf: url.
 var features = map[string][]string{
-	"ietf-interfaces": {"arbitrary-names", "if-mib"},
+	"ietf-i2nsf-ikeless": {"ikeless-notification"},
+	"ietf-interfaces":    {"arbitrary-names", "if-mib"},
 	"ietf-netconf": {"candidate", "confirmed-commit", "rollback-on-error", "startup", "validate",
 		"writable-running", "xpath"},
 }

@@ -61,7 +61,11 @@ func TestServerSchema(t *testing.T) {
 					if r := ty.value("length"); r != "" && n.Type.Length != r {
 						t.Errorf("%s: the length is %q", path, n.Type.Length)
 					}
-					if e := ty.value("enum"); e != "" && !slices.Equal(n.Type.Enums, []string{e}) {
+					var enums []string
+					for _, e := range ty.all("enum") {
+						enums = append(enums, e.arg)
+					}
+					if len(enums) > 0 && !slices.Equal(n.Type.Enums, enums) {
 						t.Errorf("%s: the enums are %v", path, n.Type.Enums)
 					}
 				}

@@ -9,13 +9,14 @@ import (
 
 func sas(root *data.Container) *table {
 	t := newTable("no SAs", column{"SA", text}, column{"DIRECTION", text}, column{"SPI", text}, column{"REQID", text}, column{"TUNNEL", text},
-		column{"SELECTOR", text}, column{"SEQUENCE", number}, column{"PACKETS", number}, column{"BYTES", number}, column{"DROPPED", text}, column{"ENGINE", text})
+		column{"SELECTOR", text}, column{"SEQUENCE", number}, column{"PACKETS", number}, column{"BYTES", number}, column{"DROPPED", text}, column{"ENGINE", text},
+		column{"LIFETIME", text})
 	for _, s := range entries(sub(root, "ipsec-ikeless", "sad"), "sad-entry") {
 		c, replay := sub(s, "ipsec-sa-config"), sub(s, "ipsec-sa-state", "replay-stats")
 		t.add(val(s, "name"), direction(s, replay), spi(num(c, "spi")), val(s, "reqid"), val(c, "tunnel", "local")+" → "+val(c, "tunnel", "remote"),
 			selector(sub(c, "traffic-selector")), or(val(replay, "seq-number-counter"), val(replay, "replay-window", "t")),
 			count(s, "counters", "packets"), count(s, "counters", "bytes"), dropped(s),
-			strings.TrimSpace(val(s, "placement", "engine")+" "+val(s, "placement", "mode")))
+			strings.TrimSpace(val(s, "placement", "engine")+" "+val(s, "placement", "mode")), lifetime(s))
 	}
 	return t
 }
@@ -36,6 +37,19 @@ func direction(sa, replay *data.Container) string {
 
 // spi writes an SPI as packet captures do.
 func spi(n uint64) string { return fmt.Sprintf("0x%08x", n) }
+
+// lifetime says what of an SA's lifetimes is over.
+func lifetime(sa *data.Container) string {
+	l := sub(sa, "lifetime")
+	if l == nil {
+		return ""
+	}
+	over := strings.Join(values(l, "expired"), ", ")
+	if val(l, "ended") == "true" {
+		return "ended: " + over
+	}
+	return over
+}
 
 // dropped lists the packets of an SA that died, by reason.
 func dropped(sa *data.Container) string {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vrouter/fastpath"
+	"vrouter/fastpath/event"
 	fp "vrouter/fastpath/feature/ipsec"
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/feature/ipsec"
@@ -101,6 +102,7 @@ func TestLocate(t *testing.T) {
 		{"sa", "Offload", sad + "/vrouter-sal:offload/mode"},
 		{"sa", "SPI", sad + "/ipsec-sa-config/spi"},
 		{"sa", "Key", sad + "/ipsec-sa-config/esp-sa/encryption/key"},
+		{"sa", "Soft.Idle", sad + "/ipsec-sa-config/sa-lifetime-soft/idle"},
 		{"sa", "", sad},
 		{"sa", "SomethingNew", sad},
 		{"policy", "Selector", "/ietf-i2nsf-ikeless:ipsec-ikeless/spd/spd-entry[name='x']/ipsec-policy-config/traffic-selector"},
@@ -139,7 +141,6 @@ func TestState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ago := func(d time.Duration) int64 { return time.Now().Add(-d - 100*time.Millisecond).UnixNano() }
 	r.Engine.Answer = func(q *fastpath.Query) *fastpath.State {
 		st := &fastpath.State{}
 		if q.Policies != nil {
@@ -147,9 +148,9 @@ func TestState(t *testing.T) {
 		}
 		if q.SAs != nil {
 			st.SAs = []fp.SAState{
-				{Name: "i", Direction: sal.Inbound, AddedAt: ago(time.Minute), UsedAt: ago(2 * time.Second), Packets: 1 << 33, Bytes: 1 << 40, Seq: 5000, Window: 1024,
+				{Name: "i", Direction: sal.Inbound, Age: time.Minute + 1, Idle: 2 * time.Second, Ended: true, Expired: []string{"soft-time", "hard-bytes"}, Packets: 1 << 33, Bytes: 1 << 40, Seq: 5000, Window: 1024,
 					Replayed: 11, Errors: []fp.Error{{Reason: "esp-replay", Packets: 7}, {Reason: "esp-late", Packets: 4}}, Engine: "cpu", Mode: "software", Reason: "as configured: software"},
-				{Name: "o", Direction: sal.Outbound, AddedAt: ago(time.Hour), Seq: 17, Engine: "cpu", Mode: "software"},
+				{Name: "o", Direction: sal.Outbound, Age: time.Hour, Idle: time.Hour, Seq: 17, Engine: "cpu", Mode: "software"},
 			}
 		}
 		return st
@@ -159,7 +160,7 @@ func TestState(t *testing.T) {
 		"<w>1024</w><t>5000</t><b>3977</b>", "<packet-dropped>7</packet-dropped><failed>4</failed>", "<seq-number-counter>17<",
 		"<time>60</time><bytes>1099511627776</bytes><packets>4294967295</packets><idle>2</idle>", "<time>3600</time><bytes>0</bytes><packets>0</packets><idle>3600</idle>",
 		"<engine>cpu</engine><mode>software</mode><reason>as configured: software</reason>", "<error><reason>esp-late</reason><packets>4</packets></error>",
-		"<packets>3</packets><bytes>300</bytes>",
+		"<packets>3</packets><bytes>300</bytes>", "<ended>true</ended><expired>hard-bytes</expired><expired>soft-time</expired>", "<ended>false</ended></lifetime>",
 	} {
 		if !strings.Contains(got, w) {
 			t.Errorf("no %s in %s", w, got)
@@ -176,3 +177,51 @@ func TestState(t *testing.T) {
 		t.Errorf("names alone asked %+v", asked)
 	}
 }
+
+// TestEvents: each event of an SA is its notification of RFC 9061, with what the
+// model wants to have in it.
+func TestEvents(t *testing.T) {
+	b := runner(t).Bindings[0]
+	sa := &event.SA{SPI: 4096, Age: 61*time.Second + 1, Idle: 2 * time.Second, Packets: 1 << 40, Bytes: 1 << 50}
+	const lived = "lifetime-current{time=61 bytes=1125899906842624 packets=4294967295 idle=2}"
+	for _, c := range []struct {
+		event fastpath.Event
+		want  string
+	}{
+		{fastpath.Event{Kind: event.SASoftExpired, Object: "o", SA: sa}, "sadb-expire: ipsec-sa-name=o soft-lifetime-expire=true " + lived},
+		{fastpath.Event{Kind: event.SAHardExpired, Object: "o", SA: sa}, "sadb-expire: ipsec-sa-name=o soft-lifetime-expire=false " + lived},
+		{fastpath.Event{Kind: event.SASeqNear, Object: "o", SA: sa}, "sadb-expire: ipsec-sa-name=o soft-lifetime-expire=true " + lived},
+		{fastpath.Event{Kind: event.SASeqOverflow, Object: "o", SA: sa}, "sadb-seq-overflow: ipsec-sa-name=o"},
+		{fastpath.Event{Kind: event.BadSPI, SPI: 1 << 31}, "sadb-bad-spi: spi=2147483648"},
+		{fastpath.Event{Kind: event.PortUp, Object: "wan0"}, ""},
+	} {
+		if got := written(b, &c.event); got != c.want {
+			t.Errorf("%v: %s, want %s", c.event.Kind, got, c.want)
+		}
+	}
+}
+
+// written is a notification as text.
+func written(b binding.Binding, e *fastpath.Event) string {
+	name, content := b.(binding.EventSource).Event(e)
+	if name == "" {
+		return ""
+	}
+	var c words
+	content(&c)
+	return strings.TrimPrefix(name, "ietf-i2nsf-ikeless:") + ": " + strings.Join(c, " ")
+}
+
+// words are a binding.Content.
+type words []string
+
+func (w *words) In(name string, f func()) {
+	up := *w
+	*w = nil
+	f()
+	*w = append(up, name+"{"+strings.Join(*w, " ")+"}")
+}
+func (w *words) Text(name, text string)           { *w = append(*w, name+"="+text) }
+func (w *words) Uint(name string, v uint64)       { w.Text(name, fmt.Sprint(v)) }
+func (w *words) Gauge(name string, v, max uint64) { w.Uint(name, min(v, max)) }
+func (w *words) Bool(name string, v bool)         { w.Text(name, fmt.Sprint(v)) }

@@ -25,7 +25,9 @@ var (
 		"Selector": saSelector, "Selector.Local": saSelector + "/local-prefix", "Selector.Remote": saSelector + "/remote-prefix",
 		"Selector.Proto": saSelector + "/inner-protocol", "Selector.LocalPorts": saSelector + "/local-ports",
 		"Selector.RemotePorts": saSelector + "/remote-ports",
-		"Offload":              "/vrouter-sal:offload/mode", "Offload.Mode": "/vrouter-sal:offload/mode",
+		"Soft":                 saSoft, "Soft.Time": saSoft + "/time", "Soft.Bytes": saSoft + "/bytes", "Soft.Packets": saSoft + "/packets", "Soft.Idle": saSoft + "/idle",
+		"SoftAction": saSoft + "/action", "Hard": saConfig + "/sa-lifetime-hard",
+		"Offload": "/vrouter-sal:offload/mode", "Offload.Mode": "/vrouter-sal:offload/mode",
 		"Offload.Policy": "/vrouter-sal:offload/policy", "Offload.Engine": "/vrouter-sal:offload/engine"}
 )
 

@@ -24,6 +24,10 @@ var (
 		view.Ipsec_SadEntry_Offload_Policy_prefer:  ipsec.Prefer,
 		view.Ipsec_SadEntry_Offload_Policy_require: ipsec.Require,
 	}
+	softActions = map[view.E_Ipsec_SadEntry_IpsecSaConfig_SaLifetimeSoft_Action]ipsec.SoftAction{
+		view.Ipsec_SadEntry_IpsecSaConfig_SaLifetimeSoft_Action_replace:        ipsec.Replace,
+		view.Ipsec_SadEntry_IpsecSaConfig_SaLifetimeSoft_Action_terminate_hold: ipsec.TerminateHold,
+	}
 )
 
 // Paths below an SAD entry.
@@ -31,6 +35,7 @@ const (
 	saConfig   = "/ipsec-sa-config"
 	saSelector = saConfig + "/traffic-selector"
 	saESP      = saConfig + "/esp-sa"
+	saSoft     = saConfig + "/sa-lifetime-soft"
 )
 
 // sa makes the SA of an SAD entry, whose direction is open where the entry does
@@ -48,6 +53,14 @@ func (b *Binding) sa(c *data.Container) (ipsec.SA, *sa, data.Errors) {
 	if v.Offload.Engine != nil {
 		s.Offload.Engine = *v.Offload.Engine
 	}
+	if l := cfg.SaLifetimeSoft; l != nil {
+		s.Soft = lifetime(l.Time, l.Bytes, l.Packets, l.Idle)
+		s.SoftAction = softActions[l.Action]
+	}
+	if l := cfg.SaLifetimeHard; l != nil {
+		s.Hard = lifetime(l.Time, l.Bytes, l.Packets, l.Idle)
+	}
+	at.order(&s.Soft, &s.Hard)
 	s.Local, s.Remote = at.tunnel(saConfig+"/tunnel", cfg.Tunnel.Local, cfg.Tunnel.Remote)
 	b.algorithms(&at, &s, v, c)
 	b.outer(&s, v, c)
@@ -56,6 +69,38 @@ func (b *Binding) sa(c *data.Container) (ipsec.SA, *sa, data.Errors) {
 	}
 	return s, &sa{dir: s.Direction, derived: v.Direction == view.Ipsec_SadEntry_Direction_UNSET, reqid: s.ReqID, local: s.Local, remote: s.Remote,
 		esn: s.ESN, window: s.ReplayWindow, algorithm: algorithm{s.Algorithm, keyBits(&s)}, integrity: s.Integrity}, nil
+}
+
+// lifetime is what two containers of the model have; a leaf that is not there is
+// no limit, as 0 is.
+func lifetime(time *uint32, bytes *uint64, packets, idle *uint32) (l ipsec.Lifetime) {
+	if time != nil {
+		l.Time = *time
+	}
+	if bytes != nil {
+		l.Bytes = *bytes
+	}
+	if packets != nil {
+		l.Packets = uint64(*packets)
+	}
+	if idle != nil {
+		l.Idle = *idle
+	}
+	return l
+}
+
+// order refuses a soft lifetime that comes after the hard one: it could never be
+// reached.
+func (p *problems) order(soft, hard *ipsec.Lifetime) {
+	for _, x := range [...]struct {
+		leaf       string
+		soft, hard uint64
+	}{{"time", uint64(soft.Time), uint64(hard.Time)}, {"bytes", soft.Bytes, hard.Bytes}, {"packets", soft.Packets, hard.Packets},
+		{"idle", uint64(soft.Idle), uint64(hard.Idle)}} {
+		if x.hard != 0 && x.soft > x.hard {
+			p.add(saSoft+"/"+x.leaf, fmt.Sprintf("the soft lifetime of %d comes after the hard one of %d", x.soft, x.hard))
+		}
+	}
 }
 
 // undirected is the error of an SA whose direction nothing tells.

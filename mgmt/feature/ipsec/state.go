@@ -30,7 +30,6 @@ func (b *Binding) State(ctx context.Context, want binding.Want, e *data.Edit) er
 	if err != nil {
 		return err
 	}
-	now := time.Now().UnixNano()
 	w := oper.New(b.schema, want, e)
 	w.InConfig("ietf-i2nsf-ikeless:ipsec-ikeless", func() {
 		w.InConfig("spd", func() {
@@ -47,24 +46,17 @@ func (b *Binding) State(ctx context.Context, want binding.Want, e *data.Edit) er
 		w.InConfig("sad", func() {
 			for i := range st.SAs {
 				s := &st.SAs[i]
-				w.EntryConfig("sad-entry", []string{s.Name}, func() { writeSA(w, s, now) })
+				w.EntryConfig("sad-entry", []string{s.Name}, func() { writeSA(w, s) })
 			}
 		})
 	})
 	return w.Err()
 }
 
-func writeSA(w *oper.Writer, s *ipsec.SAState, now int64) {
+func writeSA(w *oper.Writer, s *ipsec.SAState) {
 	w.In("ipsec-sa-state", func() {
 		w.In("sa-lifetime-current", func() {
-			used := s.AddedAt
-			if s.UsedAt != 0 {
-				used = s.UsedAt
-			}
-			w.Gauge("time", seconds(now-s.AddedAt), math.MaxUint32)
-			w.Uint("bytes", s.Bytes)
-			w.Gauge("packets", s.Packets, math.MaxUint32)
-			w.Gauge("idle", seconds(now-used), math.MaxUint32)
+			current(w, s.Age, s.Idle, s.Packets, s.Bytes)
 		})
 		w.In("replay-stats", func() {
 			if s.Direction == sal.Outbound {
@@ -87,6 +79,12 @@ func writeSA(w *oper.Writer, s *ipsec.SAState, now int64) {
 			w.Text("reason", s.Reason)
 		}
 	})
+	w.In("vrouter-sal:lifetime", func() {
+		w.Bool("ended", s.Ended)
+		for _, x := range s.Expired {
+			w.Text("expired", x)
+		}
+	})
 	w.In("vrouter-sal:counters", func() {
 		w.Uint("packets", s.Packets)
 		w.Uint("bytes", s.Bytes)
@@ -96,6 +94,14 @@ func writeSA(w *oper.Writer, s *ipsec.SAState, now int64) {
 			}
 		}
 	})
+}
+
+// current writes how long an SA has lived, as far as the model can count.
+func current(w binding.Content, age, idle time.Duration, packets, bytes uint64) {
+	w.Gauge("time", seconds(age), math.MaxUint32)
+	w.Uint("bytes", bytes)
+	w.Gauge("packets", packets, math.MaxUint32)
+	w.Gauge("idle", seconds(idle), math.MaxUint32)
 }
 
 // bottom is the lowest sequence number of a window whose top is given; there is
@@ -117,4 +123,4 @@ func count(s *ipsec.SAState, reason string) uint64 {
 	return 0
 }
 
-func seconds(nanos int64) uint64 { return uint64(max(0, nanos)) / uint64(time.Second) }
+func seconds(d time.Duration) uint64 { return uint64(max(0, d) / time.Second) }

@@ -104,6 +104,13 @@ func rest(w *oper.Writer, p *fastpath.Process) {
 		w.Uint("hits", n.Hits)
 		w.Uint("misses", n.Misses)
 	})
+	w.In("events", func() {
+		n := &p.Events
+		w.Uint("last", n.Last)
+		w.Uint("taken", n.Taken)
+		w.Uint("lost", n.Lost)
+		w.Uint("limited", n.Limited)
+	})
 }
 
 func drop(w *oper.Writer, d *fastpath.Drop) {

@@ -101,6 +101,10 @@ func One(o any) string {
 		if o.Integrity != 0 {
 			put(" integ=%d/%s", o.Integrity, hex.EncodeToString(o.IntegrityKey))
 		}
+		put("%s%s", lifetime("soft", o.Soft), lifetime("hard", o.Hard))
+		if o.SoftAction == ipsec.TerminateHold {
+			put(" terminate-hold")
+		}
 		put(" offload=%s/%s", o.Offload.Mode, [...]string{"prefer", "require"}[o.Offload.Policy])
 		if o.Offload.Engine != "" {
 			put("/%s", o.Offload.Engine)
@@ -109,6 +113,13 @@ func One(o any) string {
 		panic(fmt.Sprintf("enginetest: %T", o))
 	}
 	return b.String()
+}
+
+func lifetime(name string, l ipsec.Lifetime) string {
+	if l == (ipsec.Lifetime{}) {
+		return ""
+	}
+	return fmt.Sprintf(" %s=%ds/%dB/%dp/%dsidle", name, l.Time, l.Bytes, l.Packets, l.Idle)
 }
 
 func ip(i iface.IP) string {
