@@ -249,6 +249,9 @@ func FuzzPath(f *testing.F) {
 		}
 		r := (&rule{module: "*", kind: dataKind, path: p}).of(s, user)
 		for _, c := range r.conds {
+			if r.never {
+				break
+			}
 			if c.part == nil && c.node.Kind == yang.List && strings.Count(c.key, "\x00") != len(c.node.Keys)-1 {
 				t.Fatalf("%q: key %q", text, c.key)
 			}

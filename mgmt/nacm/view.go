@@ -118,7 +118,7 @@ func (r *rule) of(s *yang.Schema, user string) *userRule {
 			value := t.value
 			if t.user {
 				v, err := t.key.Type.Parse(user, prefixes{s, t.key.Module})
-				if x.never = x.never || err != nil; err != nil {
+				if x.never = x.never || err != nil || !yang.Legal(user); x.never {
 					continue
 				}
 				value = v.Text
