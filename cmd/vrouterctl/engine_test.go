@@ -102,7 +102,7 @@ func canned() *fastpath.State {
 	addr := netip.MustParseAddr
 	return &fastpath.State{
 		Ifaces: []iface.State{
-			{Name: "lan0", Driver: "af-packet", Device: "eth1", IfIndex: 1, Admin: true, Link: true, LastChange: began, MAC: [6]byte{2, 0, 0, 0, 1, 1}, MTU: 1500, Speed: 1e9,
+			{Name: "lan0", Driver: "af-packet", Device: "eth1", IfIndex: 1, Admin: true, Link: true, LastChange: began, MAC: [6]byte{2, 0, 0, 0, 1, 1}, MTU: 1500, Speed: 1e9, Duplicate: []netip.Addr{addr("2001:db8:1::1")},
 				Counters: iface.Counters{CreatedAt: began, RxOctets: 123456789, RxUnicast: 98765, RxMulticast: 12, RxBroadcast: 3, RxDiscards: 7, RxErrors: 1,
 					TxOctets: 987654321, TxUnicast: 87654, TxMulticast: 5, TxDiscards: 2}},
 			{Name: "wan0", Driver: "tap", Device: "wan0", IfIndex: 2, Admin: true, LastChange: began, MAC: [6]byte{2, 0, 0, 0, 1, 2}, MTU: 1400,

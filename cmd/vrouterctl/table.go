@@ -47,6 +47,15 @@ func (t *table) more(column int, cell string) {
 	t.rows = append(t.rows, row)
 }
 
+// below adds a line to the row above: some cells, the others blank.
+func (t *table) below(cells map[int]string) {
+	row := make([]string, len(t.columns))
+	for i, c := range cells {
+		row[i] = printable(c)
+	}
+	t.rows = append(t.rows, row)
+}
+
 func (t *table) print(s *screen) {
 	if len(t.rows) == 0 {
 		fmt.Fprintln(s, t.empty)

@@ -15,7 +15,12 @@ func interfaces(root *data.Container) *table {
 		var addrs []string
 		for _, family := range []string{"ipv4", "ipv6"} {
 			for _, a := range entries(sub(i, family), "address") {
-				addrs = append(addrs, val(a, "ip")+"/"+val(a, "prefix-length"))
+				s := val(a, "ip") + "/" + val(a, "prefix-length")
+				switch why := val(a, "status"); why {
+				case "tentative", "duplicate":
+					s += " " + why
+				}
+				addrs = append(addrs, s)
 			}
 		}
 		addrs = append(addrs, "")
@@ -72,11 +77,28 @@ func routes(root *data.Container) *table {
 			if has(r, "active") {
 				active = "yes"
 			}
-			t.add(val(r, "destination-prefix"), or(val(hop, "next-hop-address"), val(hop, "special-next-hop"), "connected"),
-				val(hop, "outgoing-interface"), bare(val(r, "source-protocol")), val(r, "route-preference"), active)
+			way, link := or(val(hop, "next-hop-address"), val(hop, "special-next-hop"), "connected"), val(hop, "outgoing-interface")
+			several := entries(sub(hop, "next-hop-list"), "next-hop")
+			if len(several) > 0 {
+				way, link = oneHop(several[0])
+			}
+			t.add(val(r, "destination-prefix"), way, link, bare(val(r, "source-protocol")), val(r, "route-preference"), active)
+			for _, h := range several[min(1, len(several)):] {
+				way, link := oneHop(h)
+				t.below(map[int]string{1: way, 2: link})
+			}
 		}
 	}
 	return t
+}
+
+// oneHop is one of several next hops, with its share where it is not 1.
+func oneHop(h *data.Container) (way, link string) {
+	way = or(val(h, "address"), "connected")
+	if w := val(h, "weight"); w != "" && w != "1" {
+		way += " weight " + w
+	}
+	return way, val(h, "outgoing-interface")
 }
 
 func neighbours(root *data.Container) *table {
