@@ -27,6 +27,7 @@ import (
 	"vrouter/mgmt/netconf"
 	"vrouter/mgmt/netconf/transport"
 	"vrouter/mgmt/netconf/users"
+	"vrouter/mgmt/notify"
 	"vrouter/mgmt/txn"
 	"vrouter/mgmt/validate"
 )
@@ -39,6 +40,7 @@ type bed struct {
 	dir    string
 	srv    *netconf.Server
 	mgr    *txn.Manager
+	events *notify.Hub
 	engine *engine
 	clock  *clock
 	users  string // users file
@@ -89,7 +91,8 @@ func newBed(t testing.TB) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.mgr, err = txn.New(txn.Options{Schema: s, Validator: v, Store: store, Applier: app, Clock: b.clock, Log: log}); err != nil {
+	if b.mgr, err = txn.New(txn.Options{Schema: s, Validator: v, Store: store, Applier: app, Clock: b.clock, Log: log,
+		OnCommit: func(e txn.Event) { b.srv.Committed(e) }}); err != nil {
 		t.Fatal(err)
 	}
 	b.users = filepath.Join(dir, "users.json")
@@ -101,8 +104,11 @@ func newBed(t testing.TB) *bed {
 	if b.keys, err = transport.HostKeys(dir); err != nil {
 		t.Fatal(err)
 	}
+	if b.events, err = notify.New(notify.Options{Schema: s}); err != nil {
+		t.Fatal(err)
+	}
 	past := history.New(s, b.mgr)
-	b.srv, err = netconf.New(netconf.Options{Schema: s, Manager: b.mgr, Users: u, HostKeys: b.keys, Log: log,
+	b.srv, err = netconf.New(netconf.Options{Schema: s, Manager: b.mgr, Users: u, HostKeys: b.keys, Events: b.events, Log: log,
 		State: []binding.StateSource{sys, ifs, nei, rib, sec, past}})
 	if err != nil {
 		t.Fatal(err)

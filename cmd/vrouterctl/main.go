@@ -6,10 +6,11 @@
 //
 // Where things stand: client.go is a session, wire.go its bytes, ssh.go and
 // login.go the way in; show.go and view_*.go what is shown; edit.go, diff.go,
-// commit.go what is changed; complete.go what the shell asks.
+// commit.go what is changed; events.go what happens; complete.go what the shell asks.
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,8 @@ type app struct {
 	err *screen
 	// ask reads a secret from the person at the terminal; nil when there is none.
 	ask func(prompt string) (string, error)
+	// until ends what goes on until Ctrl-C; nil: that alone does.
+	until context.Context
 }
 
 func newApp(in io.Reader, out, err io.Writer) *app {
@@ -127,7 +130,7 @@ func (a *app) command() *cobra.Command {
 	}
 
 	root.AddCommand(a.showCommand(), a.editCommand(), a.diffCommand(), a.validateCommand(), a.commitCommand(), a.discardCommand(),
-		a.rollbackCommand(), a.copyCommand(), a.rpcCommand())
+		a.rollbackCommand(), a.copyCommand(), a.rpcCommand(), a.eventsCommand())
 	return root
 }
 

@@ -335,7 +335,7 @@ func (r *reader) element(f *frame) error {
 		return r.leafElement(n, a, gone)
 	case yang.AnyData:
 		return r.anydata(n, a.op)
-	case yang.Container:
+	case yang.Container, yang.Notification:
 		if err := r.edit.Enter(n, a.op); err != nil {
 			return err
 		}

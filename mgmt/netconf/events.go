@@ -67,8 +67,7 @@ func (s *Server) Committed(e txn.Event) {
 	}
 	// The end of a confirmed commit's time has no author.
 	server := e.By.ID == 0 || e.Step == txn.Timeout
-	if e.Old != e.New {
-		edits := notify.Edits(e.Old, e.New)
+	if edits := notify.Edits(e.Old, e.New); len(edits) > 0 {
 		s.tell(e.Time, "config-change", func(w *oper.Writer) {
 			w.In("changed-by", func() {
 				if server {
