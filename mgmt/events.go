@@ -5,6 +5,8 @@ import (
 
 	"vrouter/fastpath"
 	"vrouter/mgmt/binding"
+	"vrouter/mgmt/internal/oper"
+	"vrouter/mgmt/notify"
 )
 
 // event takes an event of the data plane: into the log, and by the binding that
@@ -18,8 +20,8 @@ func (s *Server) event(e *fastpath.Event) {
 	}
 	log.Info("data plane: " + e.Text)
 	for _, b := range s.sources {
-		if name, content := b.Event(e); name != "" && s.tell != nil {
-			s.tell(time.Unix(0, e.Time), name, content)
+		if name, content := b.Event(e); name != "" {
+			s.events.Tell(time.Unix(0, e.Time), notify.DataPlane, name, func(w *oper.Writer) { content(w) })
 			return
 		}
 	}

@@ -81,10 +81,8 @@ type Server struct {
 	listeners  []net.Listener // SSH
 	socket     net.Listener
 	sources    []binding.EventSource
-	// tell publishes a notification; nil: nobody can subscribe.
-	tell   func(at time.Time, notification string, content func(binding.Content))
-	first  *startup // nil: nothing to begin with
-	failed chan error
+	first      *startup // nil: nothing to begin with
+	failed     chan error
 }
 
 // New makes a Server: it reads the datastores and opens the sockets. What is
