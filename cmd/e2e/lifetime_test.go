@@ -43,7 +43,7 @@ func TestLifetimes(t *testing.T) {
 		return fmt.Sprintf("<sa-lifetime-soft><%s>%d</%s></sa-lifetime-soft><sa-lifetime-hard><%s>%d</%s></sa-lifetime-hard>", what, soft, what, what, hard, what)
 	}
 	key := func(n int) string {
-		return "<esp-sa><encryption><key>" + strings.Repeat(fmt.Sprintf("%02x:", n), 19) + "00</key></encryption></esp-sa>"
+		return "<esp-sa><encryption><key>" + strings.Repeat(fmt.Sprintf("%02x:", n), 35) + "00</key></encryption></esp-sa>"
 	}
 
 	// By packets, under a new key that the peer is not given: answers do not come,
