@@ -1,7 +1,12 @@
 package e2e
 
 import (
+	"bytes"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -67,18 +72,23 @@ type kernelPair struct {
 // and each other one with two of them, in turn.
 func kernelPairs() (l []kernelPair) {
 	for a, alg := range kernelAlgs {
-		for i, p := range allPairs() {
+		for i := range 8 {
 			if a > 0 && i != a%4 && i != 7-a%4 {
 				continue
 			}
 			n := len(l)
-			p.Name, p.InSPI, p.OutSPI = fmt.Sprintf("%s-%d", alg.name, i), uint32(0x1000+n), uint32(0x2000+n)
-			p.InKey, p.OutKey = randomKey(alg.encKey), randomKey(alg.encKey)
-			p.prefix, p.Inner[0] = fmt.Sprintf("10.%d.0.0/24", 20+n), fmt.Sprintf("10.%d.0.9", 20+n)
-			if p.inner6 {
-				p.prefix, p.Inner[0] = fmt.Sprintf("2001:db8:%d::/64", 20+n), fmt.Sprintf("2001:db8:%d::9", 20+n)
+			p := kernelPair{alg: alg, reqid: 100 + n, inInt: randomKey(alg.intKey), outInt: randomKey(alg.intKey), peerPair: peerPair{
+				Name: fmt.Sprintf("%s-%d", alg.name, i), InSPI: uint32(0x1000 + n), OutSPI: uint32(0x2000 + n), InKey: randomKey(alg.encKey), OutKey: randomKey(alg.encKey),
+				inner6: i&1 != 0, ESN: i&4 != 0, Local: "192.0.2.9", Remote: "192.0.2.1",
+				prefix: fmt.Sprintf("10.%d.0.0/24", 20+n), own: "10.1.0.0/24", Inner: []string{fmt.Sprintf("10.%d.0.9", 20+n), "10.1.0.2"}}}
+			if i&2 != 0 {
+				p.Local, p.Remote = "2001:db8:ff::9", "2001:db8:ff::1"
 			}
-			l = append(l, kernelPair{peerPair: p, alg: alg, reqid: 100 + n, inInt: randomKey(alg.intKey), outInt: randomKey(alg.intKey)})
+			if p.inner6 {
+				p.prefix, p.own = fmt.Sprintf("2001:db8:%d::/64", 20+n), "2001:db8:1::/64"
+				p.Inner = []string{fmt.Sprintf("2001:db8:%d::9", 20+n), "2001:db8:1::2"}
+			}
+			l = append(l, p)
 		}
 	}
 	return l
@@ -91,13 +101,13 @@ func (p *kernelPair) String() string {
 // guest is the script that makes the kernel the peer.
 func guestScript(pairs []kernelPair) string {
 	var b strings.Builder
-	b.WriteString(`set -e
-echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
-ip link set eth0 up
-ip addr add 192.0.2.9/24 dev eth0
-ip addr add 2001:db8:ff::9/64 dev eth0 nodad
-ip route add 10.1.0.0/24 via 192.0.2.1
-ip route add 2001:db8:1::/64 via 2001:db8:ff::1
+	b.WriteString(`echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
+ip -batch - <<END
+link set eth0 up
+addr add 192.0.2.9/24 dev eth0
+addr add 2001:db8:ff::9/64 dev eth0 nodad
+route add 10.1.0.0/24 via 192.0.2.1
+route add 2001:db8:1::/64 via 2001:db8:ff::1
 `)
 	for i := range pairs {
 		p := &pairs[i]
@@ -109,16 +119,17 @@ ip route add 2001:db8:1::/64 via 2001:db8:ff::1
 		if p.ESN {
 			flags += " flag esn"
 		}
-		fmt.Fprintf(&b, "ip addr add %s dev lo %s\n", p.Inner[0], nodad)
+		fmt.Fprintf(&b, "addr add %s dev lo %s\n", p.Inner[0], nodad)
 		for _, d := range []struct {
 			src, dst, enc, integ string
 			spi                  uint32
 		}{{p.Remote, p.Local, p.InKey, p.inInt, p.InSPI}, {p.Local, p.Remote, p.OutKey, p.outInt, p.OutSPI}} {
-			fmt.Fprintf(&b, "ip xfrm state add src %s dst %s proto esp spi %d reqid %d mode tunnel %s %s\n", d.src, d.dst, d.spi, p.reqid, flags, p.alg.linux(d.enc, d.integ))
+			fmt.Fprintf(&b, "xfrm state add src %s dst %s proto esp spi %d reqid %d mode tunnel %s %s\n", d.src, d.dst, d.spi, p.reqid, flags, p.alg.linux(d.enc, d.integ))
 		}
-		fmt.Fprintf(&b, "ip xfrm policy add src %s dst %s dir out tmpl src %s dst %s proto esp reqid %d mode tunnel\n", p.prefix, p.own, p.Local, p.Remote, p.reqid)
-		fmt.Fprintf(&b, "ip xfrm policy add src %s dst %s dir in tmpl src %s dst %s proto esp reqid %d mode tunnel\n", p.own, p.prefix, p.Remote, p.Local, p.reqid)
+		fmt.Fprintf(&b, "xfrm policy add src %s dst %s dir out tmpl src %s dst %s proto esp reqid %d mode tunnel\n", p.prefix, p.own, p.Local, p.Remote, p.reqid)
+		fmt.Fprintf(&b, "xfrm policy add src %s dst %s dir in tmpl src %s dst %s proto esp reqid %d mode tunnel\n", p.own, p.prefix, p.Remote, p.Local, p.reqid)
 	}
+	b.WriteString("END\n")
 	return b.String()
 }
 
@@ -178,6 +189,30 @@ func kernelConfig(pairs []kernelPair) string {
 	return b.String()
 }
 
+// echo sends n octets to an echo server by TCP and wants them back.
+func echo(n *lab.NS, to string, size int) error {
+	var c net.Conn
+	if err := n.Do(func() (err error) {
+		c, err = net.DialTimeout("tcp", net.JoinHostPort(to, "7"), 5*time.Second)
+		return err
+	}); err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	out, in := make([]byte, size), make([]byte, size)
+	_, _ = rand.Read(out)
+	sent := make(chan error, 1)
+	go func() { _, err := c.Write(out); sent <- err }()
+	if n, err := io.ReadFull(c, in); err != nil {
+		return fmt.Errorf("after %d octets: %w", n, err)
+	}
+	if !bytes.Equal(in, out) {
+		return errors.New("other octets came back")
+	}
+	return <-sent
+}
+
 // needGuest is need for a Linux kernel in QEMU.
 func needGuest(t *testing.T) {
 	t.Helper()
@@ -195,11 +230,11 @@ func needGuest(t *testing.T) {
 // without ours dropping.
 func TestLinuxKernel(t *testing.T) {
 	needGuest(t)
-	need(t, "iperf3", "tcpdump", "ping")
+	need(t, "tcpdump", "ping")
 	b := newBed(t)
 	pairs := kernelPairs()
 	start := time.Now()
-	vm, err := b.Wan.VM("guest", "wan", "iperf3", "ping")
+	vm, err := b.Wan.VM("guest", "wan", "ping")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,10 +245,10 @@ func TestLinuxKernel(t *testing.T) {
 			t.Logf("guest:\n%s", tail(out, 6000))
 		}
 	}()
-	if out, err := vm.Run(30*time.Second, guestScript(pairs)); err != nil {
+	if out, err := vm.Run(time.Minute, guestScript(pairs)); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if out, err := vm.Run(20*time.Second, "iperf3 -s -D"); err != nil {
+	if out, err := vm.Run(20*time.Second, "nc -ll -p 7 -e cat &"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	b.edit(b.A, kernelConfig(pairs))
@@ -247,10 +282,8 @@ func TestLinuxKernel(t *testing.T) {
 					t.Errorf("the guest's ping with %d bytes: %v\n%s", size, err, out)
 				}
 			}
-			for _, way := range [][]string{{}, {"-R"}} {
-				if out, err := b.HostA.RunFor(20*time.Second, append([]string{"iperf3", "-c", p.Inner[0], "-n", "300K"}, way...)...); err != nil {
-					t.Errorf("TCP %v: %v\n%s", way, err, out)
-				}
+			if err := echo(b.HostA, p.Inner[0], 300_000); err != nil {
+				t.Errorf("TCP: %v", err)
 			}
 		})
 	}

@@ -69,14 +69,6 @@ var peerSuites = []suite{
 	{"null/sha1", 11, 2, 0, 0, 20}, {"null/sha256", 11, 12, 0, 0, 32}, {"null/sha384", 11, 13, 0, 0, 48}, {"null/sha512", 11, 14, 0, 0, 64},
 }
 
-// allPairs is inner × outer family × ESN with AES-GCM, key lengths in turn.
-func allPairs() (l []peerPair) {
-	for i := range 8 {
-		l = append(l, newPair(i, peerSuites[i/2%2*2], i&1 != 0, i&2 != 0, i&4 != 0))
-	}
-	return l
-}
-
 // oraclePairs is suite × outer family × ESN; the inner family goes with them in such
 // a way that each suite has both in both.
 func oraclePairs() (l []peerPair) {
