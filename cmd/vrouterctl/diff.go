@@ -275,7 +275,7 @@ var withSecrets = sync.OnceValue(func() map[*yang.Node]bool {
 	}
 	var walk func(n *yang.Node) bool
 	walk = func(n *yang.Node) bool {
-		has := n.Secret()
+		has := n.Secret() && n.Module.Name != "ietf-netconf-acm" // access rules are to be seen by who may read them
 		for _, d := range n.Data {
 			has = walk(d) || has
 		}

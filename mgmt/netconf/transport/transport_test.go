@@ -391,7 +391,7 @@ func TestUnix(t *testing.T) {
 	if b, err := io.ReadAll(c); err != nil || string(b) != "x" {
 		t.Fatal(string(b), err)
 	}
-	if p := <-got; p.User.Role != users.Admin || p.Host != "" {
+	if p := <-got; p.User.Role != users.Admin || p.Host != "" || !p.Recovery {
 		t.Error(p)
 	}
 	stop()
