@@ -27,8 +27,10 @@ import (
 	"vrouter/fastpath/rpc"
 	"vrouter/pkg/sal"
 	"vrouter/pkg/sal/afpacket"
+	"vrouter/pkg/sal/afxdp"
 	"vrouter/pkg/sal/cpu"
 	"vrouter/pkg/sal/memory"
+	"vrouter/pkg/sal/pcap"
 	"vrouter/pkg/sal/tap"
 )
 
@@ -136,7 +138,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	quiet(c.memoryLimit)
 
-	engine, err := fastpath.New(fastpath.Options{Registry: registry(), Buffers: c.buffers, Workers: c.workers, CPUs: c.cpus,
+	engine, err := fastpath.New(fastpath.Options{Registry: registry(filepath.Join(c.stateDir, "captures")), Buffers: c.buffers, Workers: c.workers, CPUs: c.cpus,
 		StateDir: c.stateDir, Log: log})
 	if err != nil {
 		return fmt.Errorf("starting the fast path: %w", err)
@@ -170,10 +172,12 @@ func serve(ctx context.Context, c *config, engine fastpath.Engine, log *slog.Log
 }
 
 // registry names the drivers and engines of this build: here and nowhere else.
-func registry() *sal.Registry {
+func registry(captures string) *sal.Registry {
 	r := &sal.Registry{}
 	r.AddDriver(afpacket.New(afpacket.Options{}))
+	r.AddDriver(afxdp.New(afxdp.Options{}))
 	r.AddDriver(tap.New(tap.Options{}))
+	r.AddDriver(pcap.New(pcap.Options{Dir: captures}))
 	r.AddDriver(memory.New(memory.Options{}))
 	r.AddDevice(cpu.New("cpu0"))
 	return r

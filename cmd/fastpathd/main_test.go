@@ -133,7 +133,7 @@ func TestLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if caps.PID != p.cmd.Process.Pid || !slices.Equal(caps.Drivers, []string{"af-packet", "memory", "tap"}) ||
+	if caps.PID != p.cmd.Process.Pid || !slices.Equal(caps.Drivers, []string{"af-packet", "af-xdp", "memory", "pcap", "tap"}) ||
 		len(caps.Engines) != 1 || caps.Engines[0].Name != "cpu0" || !caps.Engines[0].Ready {
 		t.Errorf("%+v", caps)
 	}

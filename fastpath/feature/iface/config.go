@@ -6,18 +6,21 @@ import (
 	"net/netip"
 
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/sal"
 )
 
 // Config is one interface as the management plane wants it. Name is its key.
 type Config struct {
 	Name    string
-	Driver  string // a SAL port driver: af-packet, tap, memory
+	Driver  string // a SAL port driver: af-packet, af-xdp, tap, pcap, memory
 	Device  string // what the driver opens; the interface's name when empty
 	Queues  int    // at least 1
 	MTU     uint16 // largest IP packet in bytes
 	MAC     [6]byte
 	Enabled bool
 	V4, V6  IP
+	// Params are for drivers that have such.
+	Params sal.PortParams
 	// Loopback: an interface without a port, to which nothing happens: its
 	// addresses are there while it is enabled. Driver, Device, Queues and MAC are
 	// left out.
@@ -59,7 +62,12 @@ type State struct {
 	MAC                  [6]byte
 	MTU                  uint16
 	Speed                uint64 // bit/s, 0 unknown
-	Counters             Counters
+	// Queues, Mode and Shared are of the port, and zero while there is none; see
+	// sal.PortInfo.
+	Queues   int
+	Mode     string
+	Shared   bool
+	Counters Counters
 	// Tentative are own addresses that are still being checked for uniqueness,
 	// Duplicate those that somebody else has. Neither is used.
 	Tentative, Duplicate []netip.Addr
@@ -75,6 +83,7 @@ type Counters struct {
 	TxMulticast, TxBroadcast                   uint64
 	RxDiscards, RxErrors, TxDiscards, TxErrors uint64
 	RxUnknownProtos                            uint64
+	RxUncut                                    uint64 // also in RxErrors
 }
 
 // ObjectKey is the key as text, as inventories and refusals give it.

@@ -29,6 +29,10 @@ type Feature struct {
 	byI  []*entry // by index
 	free []pipeline.IfIndex
 	sum  Sums
+	// lost are ports without a device that workers may still be using, and
+	// pending counts the changes that are prepared and not yet live.
+	lost    []sal.Port
+	pending int
 	// Stage admits packets by family.
 	Stage pipeline.Stage
 }
@@ -45,6 +49,7 @@ type entry struct {
 	created int64
 	base    pipeline.IfCount
 	drops   pipeline.Drops
+	past    sal.PortStats // of ports that it had before
 	link    bool
 	changed int64
 }
@@ -66,6 +71,7 @@ type prepared struct {
 	// freed are the devices of the interfaces that go: they can only be opened
 	// again behind the snapshot as well.
 	freed map[string]bool
+	ready bool // it counts in pending
 }
 
 // MTUSetter is a port whose MTU can be changed while it is open. Others are
@@ -134,6 +140,8 @@ func (f *Feature) Prepare(b *pipeline.Builder, c *Change) (_ pipeline.Prepared, 
 	if len(swap) > 0 {
 		b.Snap.Ifaces = b.Snap.Ifaces.With(swap)
 	}
+	p.ready = true
+	f.pending++
 	return p, nil
 }
 
@@ -147,6 +155,7 @@ func (p *prepared) one(old *entry, cfg *Config) (*entry, error) {
 	if old != nil {
 		e.index, e.created, e.base, e.drops = old.index, old.created, old.base, old.drops
 		e.port, e.info, e.link, e.changed = old.port, old.info, old.link, old.changed
+		e.past = old.past
 		if cfg.Loopback {
 			if old.port != nil {
 				p.freed[old.cfg.Driver+" "+device(&old.cfg)] = true
@@ -178,7 +187,7 @@ func (p *prepared) one(old *entry, cfg *Config) (*entry, error) {
 		return e, nil
 	}
 	if err := e.open(f.env); err != nil {
-		return nil, refuse(cfg.Name, openField(err), err.Error())
+		return nil, refuse(cfg.Name, openField(cfg, err), err.Error())
 	}
 	if old != nil {
 		p.opened = append(p.opened, e)
@@ -193,7 +202,7 @@ func (e *entry) open(env *pipeline.Env) error {
 		return fmt.Errorf("%w", err)
 	}
 	port, err := d.Open(sal.PortConfig{Name: e.cfg.Name, Device: device(&e.cfg), Queues: max(e.cfg.Queues, env.Workers),
-		MTU: int(e.cfg.MTU), MAC: e.cfg.MAC}, env.Pool)
+		MTU: int(e.cfg.MTU), MAC: e.cfg.MAC, Params: e.cfg.Params}, env.Pool)
 	if err != nil {
 		return err
 	}
@@ -208,8 +217,10 @@ func (e *entry) open(env *pipeline.Env) error {
 
 // openField is the field that an error of a driver is about, as far as can be
 // told.
-func openField(err error) string {
+func openField(c *Config, err error) string {
 	switch {
+	case c.Params.Read != "" || c.Params.Write != "":
+		return "Params"
 	case errors.Is(err, sal.ErrNotFound), errors.Is(err, sal.ErrBusy), errors.Is(err, sal.ErrExists):
 		return "Device"
 	case errors.Is(err, sal.ErrNotSupported):
@@ -289,7 +300,7 @@ func samePort(e *entry, b *Config) bool {
 			return false
 		}
 	}
-	return a.Driver == b.Driver && device(a) == device(b) && a.Queues == b.Queues && a.MAC == b.MAC
+	return a.Driver == b.Driver && device(a) == device(b) && a.Queues == b.Queues && a.MAC == b.MAC && a.Params == b.Params
 }
 
 // check looks at an interface by itself.
@@ -354,6 +365,7 @@ func (f *Feature) takeIndex() pipeline.IfIndex {
 
 // Abort closes what Prepare opened.
 func (p *prepared) Abort() {
+	p.done()
 	for i := len(p.opened) - 1; i >= 0; i-- {
 		e := p.opened[i]
 		if old := p.f.byI[e.index]; (old == nil || old.port != e.port) && e.port != nil {
@@ -373,6 +385,7 @@ func (p *prepared) Abort() {
 // snapshot behind it.
 func (p *prepared) Publish() {
 	f := p.f
+	p.done()
 	for _, e := range p.gone {
 		delete(f.byN, e.cfg.Name)
 		f.byI[e.index] = nil
@@ -386,6 +399,7 @@ func (p *prepared) Publish() {
 		old := f.byI[e.index]
 		if old != nil && old.port != e.port {
 			port := old.port
+			e.keepStats(port)
 			f.env.Grace.Retire(func() { f.closePort(port) })
 		}
 		if e.port != nil && !slices.Contains(p.reopen, e) {
@@ -408,6 +422,7 @@ func (p *prepared) Reopen() map[pipeline.IfIndex]*pipeline.Iface {
 	}
 	m := map[pipeline.IfIndex]*pipeline.Iface{}
 	for _, e := range p.reopen {
+		e.keepStats(e.port)
 		p.f.closePort(e.port)
 		e.port = nil
 		if err := e.open(p.f.env); err != nil {
@@ -455,16 +470,25 @@ func (f *Feature) closePort(p sal.Port) {
 }
 
 // Tick looks at the links. It tells up for those that came up, and returns the
-// interfaces whose port could be opened again after a failure.
+// interfaces whose port is gone with its device, or could be opened again.
 func (f *Feature) Tick(now int64, up func(i pipeline.IfIndex)) (back map[pipeline.IfIndex]*pipeline.Iface) {
+	f.closeLost()
 	for _, e := range f.byI {
 		if e == nil || e.cfg.Loopback {
 			continue
 		}
+		if f.lose(e, now) {
+			if back == nil {
+				back = map[pipeline.IfIndex]*pipeline.Iface{}
+			}
+			back[e.index] = e.compile(true)
+			continue
+		}
 		if e.port == nil {
-			if e.open(f.env) != nil {
+			if f.pending > 0 || e.open(f.env) != nil {
 				continue
 			}
+			f.env.Log.Info("port is open again", "interface", e.cfg.Name, "device", device(&e.cfg))
 			f.setUp(e, nil)
 			if e.link {
 				f.tell(e, event.PortUp, "the port is there again")

@@ -94,12 +94,15 @@ func (f *Feature) state(e *entry) State {
 	if e.port != nil {
 		s.Link = e.cfg.Enabled && e.port.Link()
 		s.Speed = e.info.Speed
-		p := e.port.Stats()
-		n.RxErrors += p.RxErrors
-		n.RxDiscards += p.RxDropped
-		n.TxErrors += p.TxErrors
-		n.TxDiscards += p.TxDropped
+		s.Queues, s.Mode, s.Shared = e.info.Queues, e.info.Mode, e.info.Shared
 	}
+	p := e.stats()
+	// A super-frame that cannot be cut to the MTU is too large for it.
+	n.RxErrors += p.RxErrors + p.RxUncut
+	n.RxUncut = p.RxUncut
+	n.RxDiscards += p.RxDropped
+	n.TxErrors += p.TxErrors
+	n.TxDiscards += p.TxDropped
 	return s
 }
 
@@ -155,6 +158,11 @@ func (f *Feature) Held() (n int) {
 			for q := range e.info.Queues {
 				n += e.port.Queue(q).Held()
 			}
+		}
+	}
+	for _, p := range f.lost {
+		for q := range p.Info().Queues {
+			n += p.Queue(q).Held()
 		}
 	}
 	return n

@@ -308,7 +308,22 @@ func (p *prepared) Settle() {
 func (f *Feature) Changed(x *pipeline.Iface) {
 	if f.ifs[x.Index] != nil {
 		f.relink(x)
+		if x.Port == nil { // its device is gone: behind the next one others may be
+			f.forgetAll(f.ifs[x.Index])
+		}
 		f.advertise(x, f.env.Now())
+	}
+}
+
+// forgetAll forgets what was learnt on an interface.
+func (f *Feature) forgetAll(l *link) {
+	for e := range l.all {
+		if !e.static {
+			f.forget(e)
+			if e.refs == 0 {
+				f.drop(e)
+			}
+		}
 	}
 }
 

@@ -26,12 +26,12 @@ type Binding struct {
 	devices map[device]string
 }
 
-// device is what an interface stands on. Kernel devices and memory rings have
-// names of their own.
-type device struct {
-	memory bool
-	name   string
-}
+// device is what an interface stands on. kind is "" for devices of the kernel;
+// what else there is has names of its own.
+type device struct{ kind, name string }
+
+// kinds are the drivers that have no device of the kernel.
+var kinds = map[string]string{"memory": "memory", "pcap": "pcap"}
 
 // New makes the binding of a schema.
 func New(s *yang.Schema, r binding.Reader) (*Binding, error) {

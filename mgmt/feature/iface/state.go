@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"vrouter/fastpath"
 	"vrouter/fastpath/feature/iface"
@@ -72,6 +73,14 @@ func write(w *oper.Writer, s *iface.State) {
 		w.In("vrouter-port:port", func() {
 			w.Text("oper-driver", s.Driver)
 			w.Text("oper-device", s.Device)
+			if s.Queues > 0 {
+				w.Uint("oper-queues", uint64(s.Queues))
+				w.Text("shared", strconv.FormatBool(s.Shared))
+			}
+			if s.Mode != "" {
+				w.Text("oper-mode", s.Mode)
+			}
+			w.Uint("in-uncut", s.Counters.RxUncut)
 		})
 	}
 	w.InConfig("ietf-ip:ipv4", func() { addresses(w, nil) })

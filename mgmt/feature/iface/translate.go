@@ -20,6 +20,8 @@ var drivers = map[view.E_Interfaces_Interface_Port_Driver]string{
 	view.Interfaces_Interface_Port_Driver_af_packet: "af-packet",
 	view.Interfaces_Interface_Port_Driver_tap:       "tap",
 	view.Interfaces_Interface_Port_Driver_memory:    "memory",
+	view.Interfaces_Interface_Port_Driver_af_xdp:    "af-xdp",
+	view.Interfaces_Interface_Port_Driver_pcap:      "pcap",
 }
 
 // Translate implements binding.Binding.
@@ -93,7 +95,7 @@ func twice(at, other string) *data.Error {
 		Info: []data.Info{{Name: "non-unique", Value: leaf}}}
 }
 
-func deviceOf(c *iface.Config) device { return device{c.Driver == "memory", c.Device} }
+func deviceOf(c *iface.Config) device { return device{kinds[c.Driver], c.Device} }
 
 // config makes the Config of an entry. at is its path, for errors.
 func (b *Binding) config(c *data.Container, at string) (iface.Config, data.Errors) {
@@ -152,9 +154,10 @@ func port(out *iface.Config, v *view.Interfaces_Interface, bad func(leaf, msg st
 	if v.Port.Device != nil {
 		out.Device = *v.Port.Device
 	}
-	if out.Driver != "memory" && !deviceName(out.Device) {
+	if kinds[out.Driver] == "" && !deviceName(out.Device) {
 		bad("/vrouter-port:port/device", "no network device can have this name, which without port/device is that of the interface")
 	}
+	out.Params = params(v.Port)
 	if v.Port.MacAddress != nil {
 		out.MAC = mac(*v.Port.MacAddress)
 		if out.MAC == [6]byte{} {
@@ -205,6 +208,6 @@ func equal(a, b *iface.Config) bool {
 	if !reflect.DeepEqual(x.RA, y.RA) {
 		return false
 	}
-	return x.Name == y.Name && x.Driver == y.Driver && x.Device == y.Device && x.Queues == y.Queues && x.MTU == y.MTU &&
+	return x.Name == y.Name && x.Driver == y.Driver && x.Device == y.Device && x.Queues == y.Queues && x.MTU == y.MTU && x.Params == y.Params &&
 		x.MAC == y.MAC && x.Loopback == y.Loopback && x.Enabled == y.Enabled && x.V4 == y.V4 && x.V6 == y.V6
 }

@@ -67,6 +67,9 @@ func One(o any) string {
 	case iface.Config:
 		put("%s driver=%s device=%s queues=%d mtu=%d mac=%x enabled=%t", o.Name, o.Driver, o.Device, o.Queues, o.MTU, o.MAC, o.Enabled)
 		put(" v4=%s v6=%s addrs=%v", ip(o.V4), ip(o.V6), o.Addrs)
+		if o.Params != (sal.PortParams{}) {
+			put(" params=%+v", o.Params)
+		}
 		if o.Loopback {
 			put(" loopback")
 		}

@@ -133,6 +133,7 @@ type port struct {
 	link      atomic.Bool
 	linkAsked atomic.Int64 // Unix nanoseconds
 	index     int          // what the sockets are bound to; under mu
+	lost      atomic.Bool
 }
 
 // Open opens a device for Ethernet, in the network namespace of the calling
@@ -292,13 +293,15 @@ func (p *port) Link() bool {
 	if p.closed {
 		return false
 	}
-	running := p.dev.Running()
-	if running {
-		running = p.follow() == nil
-	}
+	// A device that has come again is down, and follow sets it up.
+	running := p.follow() == nil && p.dev.Running()
 	p.link.Store(running)
 	return running
 }
+
+// Lost tells that another device has come in the place of the one that was
+// opened, with another address or several queues: the port cannot follow.
+func (p *port) Lost() bool { return p.lost.Load() }
 
 // follow binds the sockets again when the device was removed and another one
 // came by its name, as when a container starts again. p.mu is held.
@@ -308,7 +311,16 @@ func (p *port) follow() error {
 		return err
 	}
 	if len(p.queues) > 1 {
+		p.lost.Store(true)
 		return errors.New("the kernel does not bind a fanout group again") // close and open does
+	}
+	mac, err := p.dev.MAC()
+	if err != nil {
+		return err
+	}
+	if p.cfg.MAC == [6]byte{} && mac != p.mac {
+		p.lost.Store(true)
+		return errors.New("it has another address, of which those who asked for Info must know")
 	}
 	q := p.queues[0]
 	if p.alone != nil {
@@ -322,25 +334,26 @@ func (p *port) follow() error {
 	}
 	old := p.index
 	p.index = i
-	if p.cfg.MAC == ([6]byte{}) {
-		if p.mac, err = p.dev.MAC(); err != nil {
-			p.index = old
-			return err
-		}
-	}
 	if p.cfg.MTU != 0 {
 		if err := p.dev.SetMTU(p.cfg.MTU); err != nil {
 			p.index = old
 			return err
 		}
 	}
-	return p.listen(q.fd)
+	if err := p.listen(q.fd); err != nil {
+		p.index = old
+		return err
+	}
+	return p.dev.SetUp(true)
 }
 
 // SetUp sets the device's administrative state too.
 func (p *port) SetUp(up bool) error {
 	if !up {
 		p.up.Store(false)
+	}
+	if p.lost.Load() { // it is another port's by now
+		return fmt.Errorf("device %s: %w", p.cfg.Device, sal.ErrGone)
 	}
 	if err := p.dev.SetUp(up); err != nil {
 		return err

@@ -83,17 +83,55 @@ func receiveIn(patience time.Duration, pl *sal.Pool, q sal.PortQueue, typ uint16
 func TestSuite(t *testing.T) {
 	saltest.RunPort(t, func(t *testing.T) *saltest.PortRig {
 		mid, far := nstest.New(t), nstest.New(t)
-		mid.Veth("p", far, "e")
-		far.Quiet("e")
-		raw := far.Raw("e")
 		pl := pool(t, 8192)
-		return &saltest.PortRig{
-			Port: open(t, mid, afpacket.New(afpacket.Options{}), pl, sal.PortConfig{Name: "wan", Device: "p", Queues: 1, MTU: 1500}),
-			Pool: pl, MTU: 1500, Send: raw.Send, Recv: raw.Recv,
+		rig := &saltest.PortRig{
+			Pool: pl, MTU: 1500,
 			Unplug: func() { far.Run("ip", "link", "set", "dev", "e", "down") },
 			Plug:   func() { far.Run("ip", "link", "set", "dev", "e", "up") },
+			Remove: func() { mid.Run("ip", "link", "del", "dev", "p") },
 		}
+		rig.Restore = func() {
+			mid.Veth("p", far, "e")
+			far.Quiet("e")
+			raw := far.Raw("e")
+			rig.Send, rig.Recv = raw.Send, raw.Recv
+		}
+		rig.Restore()
+		d := afpacket.New(afpacket.Options{})
+		rig.Open = func() sal.Port {
+			return open(t, mid, d, pl, sal.PortConfig{Name: "wan", Device: "p", Queues: 1, MTU: 1500})
+		}
+		rig.Port = rig.Open()
+		return rig
 	})
+}
+
+// TestLost: the sockets of several queues cannot follow to a device that comes
+// in the place of another: the port says so, and a new one works.
+func TestLost(t *testing.T) {
+	mid, far := nstest.New(t), nstest.New(t)
+	mid.Veth("p", far, "e")
+	pl := pool(t, 4096)
+	d := afpacket.New(afpacket.Options{})
+	cfg := sal.PortConfig{Name: "p", Queues: 2, MTU: 1500}
+	p := up(t, open(t, mid, d, pl, cfg))
+	mid.Run("ip", "link", "del", "dev", "p")
+	mid.Veth("p", far, "e")
+	for end := time.Now().Add(5 * time.Second); !p.(sal.Loser).Lost(); time.Sleep(time.Millisecond) {
+		if p.Link() || time.Now().After(end) {
+			t.Fatalf("link %v, and not lost", p.Link())
+		}
+	}
+	p.Close()
+	p = up(t, open(t, mid, d, pl, cfg))
+	raw := far.Raw("e")
+	f := append([]byte{255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 9, 0x88, 0xb5}, make([]byte, 50)...)
+	if err := raw.Send(f); err != nil {
+		t.Fatal(err)
+	}
+	if receiveIn(time.Second, pl, p.Queue(0), 0x88b5) == nil && receiveIn(time.Second, pl, p.Queue(1), 0x88b5) == nil {
+		t.Error("nothing is received")
+	}
 }
 
 // site is two hosts with a wire of two ports between them.

@@ -85,16 +85,16 @@ type Options struct {
 const maxQueues = 64
 
 // fillSlots is how many buffers the next queue keeps with the kernel for frames
-// to come when so many are open already: an eighth of the pool each for the
+// to come when so many are open already: a quarter of the pool each for the
 // first two, so that a worker which does not get a processor for a while loses
 // nothing, and less for those that follow. A power of two.
 func fillSlots(pool, open int) int {
-	part := 8
+	part := 4
 	switch {
 	case open >= 6:
 		part = 64
 	case open >= 2:
-		part = 16
+		part = 32
 	}
 	n := 64
 	for n < 4096 && 2*n <= pool/part {
@@ -492,6 +492,9 @@ func (p *port) SetUp(up bool) error {
 	if !up {
 		p.up.Store(false)
 		p.link.Store(false)
+	}
+	if p.lost.Load() { // another device may have the name by now
+		return fmt.Errorf("device %s: %w", p.cfg.Device, sal.ErrGone)
 	}
 	if err := p.dev.SetUp(up); err != nil {
 		return err

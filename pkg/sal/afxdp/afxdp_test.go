@@ -83,15 +83,27 @@ func TestSuite(t *testing.T) {
 				far.Quiet("e")
 				raw := far.Raw("e")
 				pl := pool(t, 8192)
-				p := open(t, mid, afxdp.New(o), pl, sal.PortConfig{Name: "wan", Device: "p", Queues: 1, MTU: 1500})
+				d := afxdp.New(o)
+				p := open(t, mid, d, pl, sal.PortConfig{Name: "wan", Device: "p", Queues: 1, MTU: 1500})
 				if i := p.Info(); i.Mode != mode || i.Shared || i.IfIndex == 0 {
 					t.Errorf("%+v", i)
 				}
-				return &saltest.PortRig{
+				rig := &saltest.PortRig{
 					Port: p, Pool: pl, MTU: 1500, Send: raw.Send, Recv: raw.Recv,
 					Unplug: func() { far.Run("ip", "link", "set", "dev", "e", "down") },
 					Plug:   func() { far.Run("ip", "link", "set", "dev", "e", "up") },
 				}
+				rig.Remove = func() { mid.Run("ip", "link", "del", "dev", "p") }
+				rig.Restore = func() {
+					mid.Veth("p", far, "e")
+					far.Quiet("e")
+					raw := far.Raw("e")
+					rig.Send, rig.Recv = raw.Send, raw.Recv
+				}
+				rig.Open = func() sal.Port {
+					return open(t, mid, d, pl, sal.PortConfig{Name: "wan", Device: "p", Queues: 1, MTU: 1500})
+				}
+				return rig
 			})
 		})
 	}

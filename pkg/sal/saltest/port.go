@@ -25,6 +25,11 @@ type PortRig struct {
 	// Unplug and Plug, where there is such a thing, take the carrier away and
 	// give it back.
 	Unplug, Plug func()
+	// Remove, where the device can be, takes it away, and Restore makes one like
+	// it, with the far end for Send and Recv. Open opens a port on it, down, where
+	// the first one does not find it by itself (sal.Loser).
+	Remove, Restore func()
+	Open            func() sal.Port
 }
 
 // etherType is the suite's own (IEEE 802 local experimental 1): kernels speak
@@ -39,7 +44,7 @@ func RunPort(t *testing.T, rig func(t *testing.T) *PortRig) {
 		f    func(*port)
 	}{
 		{"Info", portInfo}, {"Receive", portReceive}, {"Send", portSend}, {"Order", portOrder}, {"NoBuffers", portNoBuffers},
-		{"Down", portDown}, {"Link", portLink}, {"Wake", portWake}, {"Close", portClose}, {"Allocations", portAllocations},
+		{"Down", portDown}, {"Link", portLink}, {"Wake", portWake}, {"Lost", portLost}, {"Close", portClose}, {"Allocations", portAllocations},
 	}
 	for _, x := range tests {
 		t.Run(x.name, func(t *testing.T) {
@@ -392,6 +397,79 @@ func portWake(p *port) {
 			p.Fatal("readable, but the frame does not come")
 		}
 		p.c.FreeDescs([]sal.Desc{d})
+	}
+}
+
+// portLost: the device is taken away and comes back.
+func portLost(p *port) {
+	if p.Remove == nil {
+		p.Skip("the port's device cannot be taken away")
+	}
+	for i := range 20 { // under way both ways
+		if err := p.PortRig.Send(p.frame(100, uint32(i))); err != nil {
+			p.Fatal(err)
+		}
+		p.send([]sal.Desc{p.alloc(p.frame(100, uint32(i)))})
+	}
+	p.Remove()
+	for end := time.Now().Add(5 * time.Second); p.Port.Link(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			p.Fatal("link without a device")
+		}
+	}
+	var d [8]sal.Desc
+	for i := range 200 { // nothing breaks, nothing stays with the caller
+		p.c.FreeDescs(d[:p.q.RxBurst(p.c, d[:])])
+		p.send([]sal.Desc{p.alloc(p.frame(100, uint32(i)))})
+	}
+	p.accounted()
+	p.Restore()
+	lost := func() bool { l, ok := p.Port.(sal.Loser); return ok && l.Lost() }
+	for end := time.Now().Add(5 * time.Second); !lost() && !p.Port.Link(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			p.Fatal("the device is back, and the port neither finds it nor says that it is lost")
+		}
+	}
+	if lost() {
+		for range 3 {
+			p.c.FreeDescs(d[:p.q.RxBurst(p.c, d[:])])
+			if !lost() {
+				p.Error("lost, and then not")
+			}
+		}
+		if err := p.Port.Close(); err != nil {
+			p.Error(err)
+		}
+		if s := p.Pool.Stats(); s.Free+s.Cached != s.Total {
+			p.Errorf("buffers lost with the device: %+v", s)
+		}
+		p.Port = p.PortRig.Open()
+		p.q = p.Port.Queue(0)
+		if err := p.Port.SetUp(true); err != nil {
+			p.Fatal(err)
+		}
+		p.linkUp()
+	}
+	x, ok := sal.Desc(0), false
+	for try := 0; try < 50 && !ok; try++ {
+		_ = p.PortRig.Send(p.frame(100, 77))
+		x, ok = p.receiveIn(100 * time.Millisecond)
+		if ok && binary.BigEndian.Uint32(p.Pool.Bytes(x)[14:]) != 77 {
+			p.Fatal("an old frame comes out of a new device")
+		}
+	}
+	if !ok {
+		p.Fatalf("the device is back, and nothing is received; %+v", p.Port.Stats())
+	}
+	p.c.FreeDescs([]sal.Desc{x})
+	for try := 0; ; try++ {
+		p.send([]sal.Desc{p.alloc(p.frame(100, 78))})
+		if f := p.recv(); f != nil {
+			break
+		}
+		if try == 20 {
+			p.Fatal("the device is back, and nothing is sent")
+		}
 	}
 }
 

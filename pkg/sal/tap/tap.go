@@ -268,6 +268,18 @@ func (p *port) follow() {
 	}
 }
 
+// Lost tells that somebody has deleted the device.
+func (p *port) Lost() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return true
+	}
+	var r [40]byte
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(p.queues[0].fd), unix.TUNGETIFF, uintptr(unsafe.Pointer(&r)))
+	return e == unix.EBADFD
+}
+
 // SetUp plugs the cable in or out; plugging in sets the device up as well.
 func (p *port) SetUp(up bool) error {
 	p.mu.Lock()

@@ -51,14 +51,22 @@ func TestSuite(t *testing.T) {
 	saltest.RunPort(t, func(t *testing.T) *saltest.PortRig {
 		n := nstest.New(t)
 		pl := pool(t, 8192)
-		p := open(t, n, pl, sal.PortConfig{Name: "lan", Device: "tp0", Queues: 1, MTU: 1500})
-		n.Quiet("tp0")
-		raw := n.Raw("tp0")
-		return &saltest.PortRig{
-			Port: p, Pool: pl, MTU: 1500, Send: raw.Send, Recv: raw.Recv,
+		rig := &saltest.PortRig{
+			Pool: pl, MTU: 1500,
 			Unplug: func() { n.Run("ip", "link", "set", "dev", "tp0", "down") },
 			Plug:   func() { n.Run("ip", "link", "set", "dev", "tp0", "up") },
+			Remove: func() { n.Run("ip", "link", "del", "dev", "tp0") },
 		}
+		rig.Restore = func() {} // the port makes it
+		rig.Open = func() sal.Port {
+			p := open(t, n, pl, sal.PortConfig{Name: "lan", Device: "tp0", Queues: 1, MTU: 1500})
+			n.Quiet("tp0")
+			raw := n.Raw("tp0")
+			rig.Send, rig.Recv = raw.Send, raw.Recv
+			return p
+		}
+		rig.Port = rig.Open()
+		return rig
 	})
 }
 
