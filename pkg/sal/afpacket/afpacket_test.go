@@ -416,12 +416,12 @@ func TestIsolation(t *testing.T) {
 }
 
 // TestDeviceGone removes the device under the port and brings another by its
-// name.
+// name. A port with an address and one queue of its own follows by itself.
 func TestDeviceGone(t *testing.T) {
 	mid, far := nstest.New(t), nstest.New(t)
 	mid.Veth("p", far, "e")
 	pl := pool(t, 4096)
-	p := up(t, open(t, mid, afpacket.New(afpacket.Options{}), pl, sal.PortConfig{Name: "p", Queues: 1, MTU: 1500}))
+	p := up(t, open(t, mid, afpacket.New(afpacket.Options{}), pl, sal.PortConfig{Name: "p", Queues: 1, MTU: 1500, MAC: [6]byte{2, 0, 0, 0, 0, 5}}))
 	was := p.Info()
 	mid.Run("ip", "link", "del", "dev", "p")
 	for end := time.Now().Add(5 * time.Second); p.Link(); time.Sleep(time.Millisecond) {
@@ -447,7 +447,7 @@ func TestDeviceGone(t *testing.T) {
 
 	mid.Veth("p", far, "e2")
 	up(t, p)
-	if now := p.Info(); now.IfIndex == was.IfIndex || now.MAC == was.MAC {
+	if now := p.Info(); now.IfIndex == was.IfIndex || now.MAC != was.MAC || p.(sal.Loser).Lost() {
 		t.Errorf("%+v, was %+v", now, was)
 	}
 	raw := far.Raw("e2")

@@ -167,7 +167,7 @@ func TestFillSlots(t *testing.T) {
 			}
 			sum += n
 		}
-		if pool >= 1024 && sum > pool*3/4 {
+		if pool >= 4096 && sum > pool*3/4 {
 			t.Errorf("eight queues take %d of %d buffers", sum, pool)
 		}
 	}
