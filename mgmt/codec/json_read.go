@@ -306,6 +306,7 @@ func longPath(path string) string {
 			b.WriteString(path[i:k])
 			i = k
 			continue
+		case i > 0 && path[i-1] == '$': // a variable (RFC 8341's $USER)
 		case c > '9' && last != "": // a name, no number and no dot
 			b.WriteString(last + ":")
 		}

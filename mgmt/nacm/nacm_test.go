@@ -258,3 +258,27 @@ func FuzzPath(f *testing.F) {
 		}
 	})
 }
+
+// Rules come back from the text in which they are kept, in XML as in JSON.
+func TestPathsAreKept(t *testing.T) {
+	s := schema(t)
+	tree := read(t, `<nacm xmlns="urn:ietf:params:xml:ns:yang:ietf-netconf-acm"><rule-list><name>l</name><group>*</group>`+
+		`<rule><name>a</name><path>/g:top/g:pair[g:one='g:red'][g:two=$USER]/g:inner[g:id="7"]</path><action>permit</action></rule>`+
+		`<rule><name>b</name><path>/</path><action>permit</action></rule>`+
+		`<rule><name>c</name><path>/g:top/g:word[.='a/b:c']</path><action>deny</action></rule></rule-list></nacm>`)
+	text := codec.Writer{Schema: s}.Append([]byte("<config>"), tree)
+	again, err := codec.Read(s, append(text, "</config>"...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := func(how string, b *data.Container) {
+		t.Helper()
+		data.Diff(tree, b, func(c data.Change) { t.Errorf("%s: %s differs: %v", how, c.Path, c.New) })
+	}
+	same(string(text), again)
+	js := codec.Writer{Schema: s}.AppendJSON(nil, tree)
+	if again, err = codec.ReadJSON(s, js); err != nil {
+		t.Fatal(err, string(js))
+	}
+	same(string(js), again)
+}
