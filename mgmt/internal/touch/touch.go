@@ -4,6 +4,8 @@
 package touch
 
 import (
+	"slices"
+
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/data"
 	"vrouter/mgmt/yang"
@@ -33,8 +35,16 @@ func Entries(c *binding.Commit, list *yang.Node) []Entry {
 		if !within(list, ch.Path.Schema) {
 			continue
 		}
-		w.below(ch.Path, ch.Old)
-		w.below(ch.Path, ch.New)
+		switch ch.Kind {
+		case data.Created: // no other change names what is in there
+			w.below(ch.Path, ch.New, func(p *data.Path, e *data.Container) { w.out = append(w.out, Entry{Path: p, New: e}) })
+		case data.Deleted:
+			w.below(ch.Path, ch.Old, func(p *data.Path, e *data.Container) { w.out = append(w.out, Entry{Path: p, Old: e}) })
+		default:
+			add := func(p *data.Path, _ *data.Container) { w.add(p) }
+			w.below(ch.Path, ch.Old, add)
+			w.below(ch.Path, ch.New, add)
+		}
 	}
 	return w.out
 }
@@ -58,8 +68,8 @@ func (w *walk) add(p *data.Path) {
 	w.out = append(w.out, e)
 }
 
-// below adds the entries under a node that came or went.
-func (w *walk) below(at *data.Path, n data.Node) {
+// below finds the entries under a node that came or went.
+func (w *walk) below(at *data.Path, n data.Node, add func(*data.Path, *data.Container)) {
 	c, ok := n.(*data.Container)
 	if !ok {
 		return
@@ -71,14 +81,17 @@ func (w *walk) below(at *data.Path, n data.Node) {
 		}
 		switch k := k.(type) {
 		case *data.Container:
-			w.below(&data.Path{Up: at, Schema: s}, k)
+			w.below(&data.Path{Up: at, Schema: s}, k, add)
 		case *data.List:
+			if s == w.list {
+				w.out = slices.Grow(w.out, k.Len())
+			}
 			k.Each(func(key string, e data.Node) bool {
 				p := &data.Path{Up: at, Schema: s, Key: key, Entry: true}
 				if s == w.list {
-					w.add(p)
+					add(p, e.(*data.Container))
 				} else {
-					w.below(p, e)
+					w.below(p, e, add)
 				}
 				return true
 			})

@@ -67,6 +67,8 @@ func New[T any](n *yang.Node, opts ...Option) (*Filler[T], error) {
 // the tree. Leaves that are not set have their default, where one is in use, or
 // are nil. A container without presence is always there. That its when holds is
 // not looked at: who reads below one reads first the leaf that the when is about.
+// What the pointers lead to is shared with the tree and with other structs, and
+// not to be changed.
 func (f *Filler[T]) Fill(c *data.Container) *T {
 	t := new(T)
 	f.plan.fill(reflect.ValueOf(t).Elem(), c, f.explicit)
@@ -79,8 +81,10 @@ func (p *plan) fill(v reflect.Value, c *data.Container, explicit bool) {
 		dst := v.Field(f.index)
 		switch f.node.Kind {
 		case yang.Leaf:
-			if val, set, ok := c.Value(f.node); ok && (set || !explicit) {
-				f.set(dst, val)
+			if l, set := c.Child(f.node).(*data.Leaf); set {
+				f.set(dst, &l.Value)
+			} else if !explicit && f.def.IsValid() && c.CaseInUse(f.node) {
+				dst.Set(f.def)
 			}
 		case yang.LeafList:
 			vals, set := c.Values(f.node)
@@ -88,8 +92,8 @@ func (p *plan) fill(v reflect.Value, c *data.Container, explicit bool) {
 				continue
 			}
 			s := reflect.MakeSlice(dst.Type(), len(vals), len(vals))
-			for j, val := range vals {
-				f.set(s.Index(j), val)
+			for j := range vals {
+				f.set(s.Index(j), &vals[j])
 			}
 			dst.Set(s)
 		case yang.Container:
@@ -135,19 +139,22 @@ func value(v reflect.Value) reflect.Value {
 	return v
 }
 
-// set converts a canonical value. The common types go without reflection.
-func (f *field) set(dst reflect.Value, v yang.Value) {
+var yes, no = true, false
+
+// set converts a canonical value. The common types go without reflection, and
+// without memory of their own where they can.
+func (f *field) set(dst reflect.Value, v *yang.Value) {
 	if f.enum != nil {
 		dst.SetInt(f.enum[enumName(v.Text)])
 		return
 	}
 	switch p := dst.Addr().Interface().(type) {
 	case **string:
-		s := v.Text
-		*p = &s
+		*p = &v.Text
 	case **bool:
-		b := v.Text == "true" || v.Type.Base == yang.Empty
-		*p = &b
+		if *p = &no; v.Text == "true" || v.Type.Base == yang.Empty {
+			*p = &yes
+		}
 	case **uint8:
 		n := uint8(f.uint(v.Text))
 		*p = &n
@@ -165,7 +172,7 @@ func (f *field) set(dst reflect.Value, v yang.Value) {
 	}
 }
 
-func (f *field) other(dst reflect.Value, v yang.Value) {
+func (f *field) other(dst reflect.Value, v *yang.Value) {
 	if dst.Kind() == reflect.Pointer {
 		dst.Set(reflect.New(dst.Type().Elem()))
 		dst = dst.Elem()

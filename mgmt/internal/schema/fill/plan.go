@@ -24,6 +24,7 @@ type field struct {
 	enum  map[string]int64 // names of an enumeration or identityref
 	sub   *plan            // of a container or of a list's entries
 	elem  reflect.Type     // of a leaf-list
+	def   reflect.Value    // what a leaf has by default, if anything
 }
 
 // makePlan looks up the schema nodes of a struct's fields and sees that their
@@ -80,10 +81,16 @@ func child(n *yang.Node, name string) (*yang.Node, error) {
 func (f *field) prepare(t reflect.Type, without []*yang.Node) (err error) {
 	switch f.node.Kind {
 	case yang.Leaf:
+		scalar := t
 		if t.Kind() == reflect.Pointer {
-			t = t.Elem()
+			scalar = t.Elem()
 		}
-		return f.scalar(t)
+		if err := f.scalar(scalar); err != nil || len(f.node.Defaults) == 0 {
+			return err
+		}
+		f.def = reflect.New(t).Elem()
+		f.set(f.def, &f.node.Defaults[0])
+		return nil
 	case yang.LeafList:
 		f.elem = t.Elem()
 		return f.scalar(t.Elem())
