@@ -217,6 +217,13 @@ func (r *reader) child(p *yang.Node) (*yang.Node, error) {
 	} else if len(r.Prefix) > 0 && !bound {
 		return nil, malformed(errSyntax)
 	}
+	// Some clients write parameters of other modules' operations in NETCONF's
+	// namespace: ncclient the filter of create-subscription.
+	if p.Kind == yang.Input && string(uri) == NSNetconf {
+		if n := p.Child(p.Module, r.Local); n != nil {
+			return n, nil
+		}
+	}
 	name := string(r.Local)
 	// An element without a namespace of its own inherits that of the envelope.
 	if mod == nil || !mod.Implemented || string(uri) == NSNetconf && r.rpc == nil {

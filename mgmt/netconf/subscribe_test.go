@@ -253,8 +253,8 @@ func TestSubscribeFiltered(t *testing.T) {
 	b := newBed(t, nil)
 	l := b.open(alice).listen()
 	l.ok(subscribeTo(`<filter type="xpath" xmlns:n="urn:ietf:params:xml:ns:yang:ietf-netconf-notifications" select="/n:netconf-config-change[n:datastore='startup']"/>`))
-	m := b.open(alice).listen()
-	m.ok(subscribeTo(`<filter type="subtree"><netconf-config-change xmlns="urn:ietf:params:xml:ns:yang:ietf-netconf-notifications"><edit><operation>delete</operation></edit></netconf-config-change></filter>`))
+	m := b.open(alice).listen() // the filter in NETCONF's namespace, as ncclient has it
+	m.ok(subscribeTo(`<nc:filter xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" type="subtree"><netconf-config-change xmlns="urn:ietf:params:xml:ns:yang:ietf-netconf-notifications"><edit><operation>delete</operation></edit></netconf-config-change></nc:filter>`))
 	l.ok(edit("running", iface("eth0", "")))
 	l.ok(`<copy-config><target><startup/></target><source><running/></source></copy-config>`)
 	l.ok(edit("running", `<interfaces xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces" nc:operation="delete"/>`))
