@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 )
 
@@ -100,7 +101,7 @@ func (r *Reader) marked(msg []byte) ([]byte, error) {
 			}
 		}
 		from := max(start, len(msg)-len(mark)+1) // the mark may lie across two reads
-		msg = append(msg, b...)
+		msg = add(msg, b)
 		if i := bytes.Index(msg[from:], mark); i >= 0 {
 			i += from
 			r.lo = r.hi - (len(msg) - i - len(mark))
@@ -114,6 +115,15 @@ func (r *Reader) marked(msg []byte) ([]byte, error) {
 			return msg, ErrTooBig
 		}
 	}
+}
+
+// add appends to a message that may become long: room is doubled, where append
+// by itself copies a message of some MiB five times over.
+func add(msg, b []byte) []byte {
+	if cap(msg)-len(msg) < len(b) {
+		msg = slices.Grow(msg, len(msg)+len(b))
+	}
+	return append(msg, b...)
 }
 
 // chunks reads  1*( LF "#" chunk-size LF chunk-data ) LF "##" LF.
@@ -135,7 +145,7 @@ func (r *Reader) chunks(msg []byte) ([]byte, error) {
 				return msg, unexpected(err)
 			}
 			n := min(size, r.hi-r.lo)
-			msg = append(msg, r.buf[r.lo:r.lo+n]...)
+			msg = add(msg, r.buf[r.lo:r.lo+n])
 			r.lo += n
 			size -= n
 		}
