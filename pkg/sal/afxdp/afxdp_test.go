@@ -216,6 +216,7 @@ func pushTag(t *testing.T, n *nstest.NS, dev string, tci int32) {
 }
 
 func TestOpenErrors(t *testing.T) {
+	nstest.Need(t, "ethtool")
 	n := nstest.New(t)
 	n.Run("ip", "link", "add", "name", "a", "numrxqueues", "2", "numtxqueues", "1", "type", "veth", "peer", "name", "b", "numtxqueues", "1")
 	pl := pool(t, 1024)

@@ -1,0 +1,156 @@
+package fastpath_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"vrouter/fastpath"
+	"vrouter/fastpath/bench/testbed"
+	"vrouter/fastpath/feature/iface"
+	"vrouter/pkg/sal"
+)
+
+// plug is a driver whose devices can be pulled out.
+type plug struct {
+	there bool
+	ports []*plugPort
+}
+
+func (d *plug) Name() string { return "plug" }
+
+func (d *plug) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
+	if !d.there {
+		return nil, sal.ErrNotFound
+	}
+	p := &plugPort{cfg: cfg, pool: pool, out: make([]uint32, 3)}
+	p.out = p.out[:pool.Take(p.out)]
+	d.ports = append(d.ports, p)
+	return p, nil
+}
+
+type plugPort struct {
+	cfg                  sal.PortConfig
+	pool                 *sal.Pool
+	out                  []uint32
+	up, lost, closed     bool
+	turns, downs, closes int
+}
+
+func (p *plugPort) Info() sal.PortInfo {
+	return sal.PortInfo{Name: p.cfg.Name, Driver: "plug", Device: p.cfg.Name, Queues: 1, MAC: p.cfg.MAC}
+}
+func (p *plugPort) Queue(int) sal.PortQueue { return p }
+func (p *plugPort) Link() bool              { return p.up && !p.lost }
+func (p *plugPort) Lost() bool              { return p.lost }
+func (p *plugPort) Stats() sal.PortStats    { return sal.PortStats{RxDropped: 5, RxUncut: 2} }
+func (p *plugPort) Wake() int               { return -1 }
+func (p *plugPort) Held() int               { return len(p.out) }
+
+func (p *plugPort) SetUp(up bool) error {
+	if p.up = up; !up {
+		p.downs++
+	}
+	return nil
+}
+
+func (p *plugPort) Close() error {
+	p.closed = true
+	p.closes++
+	for _, b := range p.out {
+		p.pool.Return([]sal.Desc{sal.MakeDesc(b, 0, 0)})
+	}
+	p.out = nil
+	return nil
+}
+
+func (p *plugPort) RxBurst(*sal.Cache, []sal.Desc) int {
+	if p.turns++; p.closed {
+		panic("a closed port is used")
+	}
+	return 0
+}
+
+func (p *plugPort) TxBurst(c *sal.Cache, d []sal.Desc) int { c.FreeDescs(d); return len(d) }
+
+// TestLost: a port whose device is gone is closed when no worker uses it, and
+// opened again when there is a device; its counters and buffers are not lost.
+func TestLost(t *testing.T) {
+	d := &plug{there: true}
+	b := testbed.New(t, func(o *fastpath.Options) { o.Registry.AddDriver(d) })
+	c := testbed.Iface("a", 1, "10.0.0.1/24")
+	c.Driver = "plug"
+	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+	tick := func() {
+		b.Advance(200 * time.Millisecond)
+		b.E.Step()
+		b.E.Turn(0)
+	}
+	state := func() iface.State { return b.State(&fastpath.Query{Ifaces: []string{"a"}}).Ifaces[0] }
+	tick()
+	if s := state(); !s.Link || s.Queues != 1 || s.Counters.RxDiscards != 5 || s.Counters.RxErrors != 2 || s.Counters.RxUncut != 2 {
+		t.Fatalf("%+v", s)
+	}
+	first := d.ports[0]
+
+	// A change that is prepared has the port in its snapshot: it stays till then.
+	ticket, err := b.E.Prepare(context.Background(), &fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.lost, d.there = true, false
+	for range 3 {
+		tick()
+	}
+	if first.closed {
+		t.Error("the port is closed while a change is prepared that has it")
+	}
+	if err := b.E.Abort(context.Background(), ticket); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		tick()
+	}
+	if !first.closed || first.closes != 1 || first.downs != 0 {
+		t.Errorf("the lost port: %+v", first)
+	}
+	if s := state(); s.Link || s.Queues != 0 || s.Counters.RxDiscards != 5 || s.LastChange == 0 {
+		t.Errorf("without a device: %+v", s)
+	}
+	if n := len(d.ports); n != 1 {
+		t.Fatalf("%d ports opened without a device", n)
+	}
+	d.there = true
+	tick()
+	if s := state(); !s.Link || s.Queues != 1 || s.Counters.RxDiscards != 10 || s.Counters.RxErrors != 4 {
+		t.Errorf("with a device again: %+v", s)
+	}
+	turns := d.ports[1].turns
+	tick()
+	if d.ports[1].turns <= turns {
+		t.Error("the worker does not use the new port")
+	}
+}
+
+// TestParams: what a driver alone knows reaches it, and a change of it makes the
+// port anew; what it refuses is located there.
+func TestParams(t *testing.T) {
+	d := &plug{there: true}
+	b := testbed.New(t, func(o *fastpath.Options) { o.Registry.AddDriver(d) })
+	c := testbed.Iface("a", 1, "10.0.0.1/24")
+	c.Driver, c.Params = "plug", sal.PortParams{Read: "one"}
+	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+	c.Params.Repeat = 7
+	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+	if len(d.ports) != 2 || !d.ports[0].closed || d.ports[1].cfg.Params != c.Params {
+		t.Errorf("%d ports", len(d.ports))
+	}
+	d.there = false
+	c.Name = "b"
+	err := b.Try(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+	var r *fastpath.Refusal
+	if !errors.As(err, &r) || r.Field != "Params" {
+		t.Errorf("%v", err)
+	}
+}
