@@ -59,7 +59,7 @@ refused("unknown element", "unknown-element", lambda: m.edit_config(target="cand
 refused("value out of range", "invalid-value", lambda: m.edit_config(target="candidate", config=wrap(
     sad % ("", "<ipsec-sa-config><spi>7</spi></ipsec-sa-config>"))), "spi")
 refused("a feature that is not built", "unknown-element", lambda: m.edit_config(target="candidate", config=wrap(
-    sad % ("", "<ipsec-sa-config><sa-lifetime-hard><time>60</time></sa-lifetime-hard></ipsec-sa-config>"))))
+    sad % ("", "<ipsec-sa-config><tunnel><dscp-values>5</dscp-values></tunnel></ipsec-sa-config>"))))
 m.discard_changes()
 
 other = connect()
