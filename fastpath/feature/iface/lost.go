@@ -3,6 +3,7 @@ package iface
 import (
 	"slices"
 
+	"vrouter/fastpath/event"
 	"vrouter/pkg/sal"
 )
 
@@ -18,6 +19,7 @@ func (f *Feature) lose(e *entry, now int64) bool {
 		return false
 	}
 	f.env.Log.Warn("the port's device is gone", "interface", e.cfg.Name, "device", device(&e.cfg))
+	f.tell(e, event.PortLost, "the device is gone")
 	e.keepStats(e.port)
 	f.lost = append(f.lost, e.port)
 	e.port, e.link, e.changed = nil, false, now

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"vrouter/fastpath"
+	"vrouter/fastpath/event"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/pkg/pkt"
 	"vrouter/pkg/sal"
@@ -218,6 +219,7 @@ func TestSoftwareGone(t *testing.T) {
 	out, in := s.tunnel(false)
 	s.lives(out, in, 1)
 	s.Forget()
+	s.events()
 	if err := dev.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -226,6 +228,9 @@ func TestSoftwareGone(t *testing.T) {
 		s.silent(s.fromPeer(in.send(incoming(false, 100).IP())))
 		s.Moved("lan rx 1, wan rx 1, lan drop sal-device 1, wan drop sal-device 1, sa out drop sal-device 1, sa in drop sal-device 1, policy p-out packets 1")
 		s.Advance(200e6)
+	}
+	if l := s.events(); len(l) != 1 || l[0].Kind != event.EngineLost || l[0].Object != "cpu" {
+		t.Errorf("%+v", l)
 	}
 }
 
