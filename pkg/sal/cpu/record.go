@@ -252,7 +252,9 @@ func (r *record) take(v any) any {
 func (c *chunk) wipe(i int) {
 	c.aeads[i], c.blocks[i] = nil, nil
 	r := &c.recs[i]
-	mem.Wipe(unsafe.Slice((*byte)(unsafe.Pointer(r)), recLen))
+	// A late job may still ask whether the SA is live, and nothing else of it.
+	r.state.Store(free)
+	mem.Wipe(unsafe.Slice((*byte)(unsafe.Pointer(r)), recLen)[unsafe.Sizeof(r.state):])
 }
 
 // movable tells whether what an interface value points at may lie outside the

@@ -49,6 +49,12 @@ func (q *queue) burst(jobs []sal.Job) {
 			continue
 		}
 		r := &c.recs[j.SA%chunkSAs]
+		// Only what is live may be looked at further, and stays what it is until
+		// this call ends: a record between two SAs is being written.
+		if r.state.Load() != live {
+			j.Status = sal.StatusNoSA
+			continue
+		}
 		if r.how != isVector {
 			j.Status = undone
 			others++
@@ -56,7 +62,7 @@ func (q *queue) burst(jobs []sal.Job) {
 		}
 		// An SA does one operation only: sealing with an inbound key would use a
 		// nonce twice.
-		if r.state.Load() != live || r.op != j.Op {
+		if r.op != j.Op {
 			j.Status = sal.StatusNoSA
 			continue
 		}
