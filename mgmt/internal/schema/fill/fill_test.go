@@ -72,7 +72,7 @@ func TestInterface(t *testing.T) {
 		Name: ygot.String("wan0"), Enabled: ygot.Bool(true), Type: interfaces.Interfaces_InterfaceType_ethernetCsmacd,
 		Port: &interfaces.Interfaces_Interface_Port{
 			Driver: interfaces.Interfaces_Interface_Port_Driver_tap, Queues: ygot.Uint8(2), Mtu: ygot.Uint16(1600),
-			MacAddress: ygot.String("02:00:00:00:00:01"),
+			MacAddress: ygot.String("02:00:00:00:00:01"), Pcap: &interfaces.Interfaces_Interface_Port_Pcap{},
 		},
 		Ipv4: &interfaces.Interfaces_Interface_Ipv4{
 			Enabled: ygot.Bool(true), Forwarding: ygot.Bool(true), Mtu: ygot.Uint16(1600),
@@ -95,7 +95,7 @@ func TestInterface(t *testing.T) {
 	// Defaults of containers that are not in the tree.
 	got = f.Fill(nil)
 	want = &interfaces.Interfaces_Interface{Enabled: ygot.Bool(true), Port: &interfaces.Interfaces_Interface_Port{
-		Driver: interfaces.Interfaces_Interface_Port_Driver_af_packet, Queues: ygot.Uint8(1), Mtu: ygot.Uint16(1500)}}
+		Driver: interfaces.Interfaces_Interface_Port_Driver_af_packet, Queues: ygot.Uint8(1), Mtu: ygot.Uint16(1500), Pcap: &interfaces.Interfaces_Interface_Port_Pcap{}}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -111,7 +111,7 @@ func TestOptions(t *testing.T) {
 	want := &interfaces.Interfaces_Interface{
 		Name: ygot.String("lan0"), Description: ygot.String("the hosts of this site"), Type: interfaces.Interfaces_InterfaceType_ethernetCsmacd,
 		Port: &interfaces.Interfaces_Interface_Port{
-			Driver: interfaces.Interfaces_Interface_Port_Driver_af_packet, Device: ygot.String("veth-lan")},
+			Driver: interfaces.Interfaces_Interface_Port_Driver_af_packet, Device: ygot.String("veth-lan"), Pcap: &interfaces.Interfaces_Interface_Port_Pcap{}},
 		Ipv4: &interfaces.Interfaces_Interface_Ipv4{
 			Forwarding: ygot.Bool(true),
 			Address: map[string]*interfaces.Interfaces_Interface_Ipv4_Address{
