@@ -258,7 +258,7 @@ func (p *port) device() error {
 	if promisc {
 		p.mac = p.cfg.MAC
 	}
-	virtual := wireless[p.dev.Driver()]
+	virtual := hosted[p.dev.Driver()]
 	p.unfinished = virtual
 	ch, err := p.dev.Channels()
 	if n := ch.Receive(); err == nil && n > p.cfg.Queues {
@@ -280,9 +280,9 @@ func (p *port) device() error {
 	return nil
 }
 
-// wireless are the kernel's drivers of devices that no cable leads to: their
+// hosted are the kernel's drivers of devices that no cable leads to: their
 // senders are on this machine.
-var wireless = map[string]bool{"veth": true, "tun": true, "virtio_net": true, "netkit": true, "bridge": true, "dummy": true}
+var hosted = map[string]bool{"veth": true, "tun": true, "virtio_net": true, "netkit": true, "bridge": true, "dummy": true}
 
 // sockets makes the sockets, zero-copy if that can be.
 func (p *port) sockets() error {

@@ -170,6 +170,7 @@ func (p *program) attach(index int, generic bool) (err error) {
 			if err = p.plain(); err != nil {
 				return err
 			}
+			p.why = errors.New("the program is not in the device's driver")
 		}
 		o.Program, o.Flags = p.prog, link.XDPGenericMode
 		p.link, err = link.AttachXDP(o)
