@@ -344,7 +344,11 @@ func expression(x yang.Expr) string {
 func compiledType(ty *yang.Type, add func(k, v string)) {
 	add("type", ty.Name)
 	if strings.Contains(ty.Name, ":") {
-		add("base", ty.Base.String())
+		if ty.Wild { // a string by its definition, which the compiler knows better
+			add("base", yang.String.String())
+		} else {
+			add("base", ty.Base.String())
+		}
 	}
 	add("range", ty.Range)
 	add("length", ty.Length)

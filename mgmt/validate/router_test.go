@@ -107,8 +107,6 @@ func TestRouterErrors(t *testing.T) {
 		{"the port's default mtu counts", fmt.Sprintf(ifc, `<port xmlns="urn:vrouter:yang:vrouter-port"><mtu xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" nc:operation="delete"/></port>`),
 			"operation-failed must-violation /ietf-interfaces:interfaces/interface[name='wan0']/ietf-ip:ipv4/mtu"},
 		{"interface in use", `<interfaces xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces"><interface nc:operation="delete"><name>wan0</name></interface></interfaces>`, "data-missing instance-required"},
-		{"salt twice", fmt.Sprintf(sad, sa, `<ipsec-sa-config><esp-sa><encryption><key>`+key+`:01:02:03:04</key><iv>01:02:03:04</iv></encryption></esp-sa></ipsec-sa-config>`),
-			"operation-failed must-violation " + saPath + "esp-sa/encryption/key"},
 		{"not a tunnel any more", fmt.Sprintf(sad, sa, `<ipsec-sa-config><mode nc:operation="delete"/></ipsec-sa-config>`),
 			"data-missing - " + saPath + "mode"},
 	} {
