@@ -15,7 +15,10 @@ const (
 	// the waking cost about 10 to 50 µs, so much less would not pay.
 	spinFor = 50 * int64(time.Microsecond)
 	// napFor is how long it sleeps at a time when some queue cannot wake it.
-	napFor = time.Millisecond
+	// With thousands of queues a look at all of them takes a millisecond itself,
+	// so for each manyPorts it sleeps as long again.
+	napFor    = time.Millisecond
+	manyPorts = 1024
 	// sleepFor is how long it sleeps at most: flows age meanwhile.
 	sleepFor = 250 * time.Millisecond
 )
@@ -76,7 +79,7 @@ func (w *Worker) Kick() {
 func (w *Worker) sleep(stop *atomic.Bool) {
 	wait := sleepFor
 	if !w.watch() {
-		wait = napFor
+		wait = napFor * time.Duration(1+len(w.ports)/manyPorts)
 	}
 	w.asleep.Store(true)
 	// Whoever has something for us stores it first and looks at asleep then:
