@@ -169,7 +169,8 @@ func TestPolicyFollowsRunning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Policy(again) != p || p.View(User{Name: "eve"}) != p.View(User{Name: "eve"}) {
+	first := p.View(User{Name: "eve"})
+	if second := p.View(User{Name: "eve"}); c.Policy(again) != p || first != second {
 		t.Error("compiled again")
 	}
 }

@@ -34,10 +34,7 @@ func (n *naive) matches(rule string, at *data.Path) bool {
 	if rule == "" || rule == "/" {
 		return true
 	}
-	var want []string
-	for _, s := range strings.Split(rule[1:], "/") {
-		want = append(want, s)
-	}
+	want := strings.Split(rule[1:], "/")
 	have := steps(at)
 	if len(want) > len(have) {
 		return false
