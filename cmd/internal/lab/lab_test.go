@@ -42,6 +42,7 @@ func TestKilledLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer c.Process.Kill() // whatever happens, the child ends
 	line, err := bufio.NewReader(out).ReadString('\n')
 	f := strings.Fields(line)
 	if err != nil || len(f) != 3 || f[0] != "made" {
@@ -52,8 +53,11 @@ func TestKilledLeavesNothing(t *testing.T) {
 	if _, err := os.Stat(ns); err != nil {
 		t.Fatal(err)
 	}
-	pids, err := exec.Command("ip", "netns", "pids", id+"-x").Output()
-	if err != nil || len(strings.Fields(string(pids))) != 1 {
+	var pids []byte
+	if err := Until(10*time.Second, "its process is in the namespace", func() bool {
+		pids, err = exec.Command("ip", "netns", "pids", id+"-x").Output()
+		return err == nil && len(strings.Fields(string(pids))) == 1
+	}); err != nil {
 		t.Fatalf("processes in the namespace: %q, %v", pids, err)
 	}
 	_ = c.Process.Kill()
