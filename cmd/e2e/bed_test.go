@@ -254,16 +254,21 @@ func (b *bed) buffersAccounted() {
 	}
 }
 
+// inTheClear is what must not be on the WAN: all but ESP and what a link's own
+// stations tell each other, ARP, neighbour discovery, and reports of multicast
+// listeners (a kernel that starts on the link sends some).
+const inTheClear = "not ip proto 50 and not ip6 proto 50 and not arp and not (icmp6 and ip6[40] >= 133 and ip6[40] <= 137) and not ip6 dst host ff02::16"
+
 // noClear tells whether a capture of the WAN holds anything but ESP, ARP and
 // neighbour discovery.
 func (b *bed) noClear(c *lab.Capture) {
 	b.t.Helper()
-	n, err := c.Count("not ip proto 50 and not ip6 proto 50 and not arp and not (icmp6 and ip6[40] >= 133 and ip6[40] <= 137)")
+	n, err := c.Count(inTheClear)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	if n > 0 {
-		out, _ := exec.Command("tcpdump", "-n", "-c", "5", "-r", c.File, "not ip proto 50 and not ip6 proto 50 and not arp").Output()
+		out, _ := exec.Command("tcpdump", "-n", "-c", "5", "-r", c.File, inTheClear).Output()
 		b.t.Errorf("%d packets in the clear on the WAN, the first of them:\n%s", n, out)
 	}
 }
