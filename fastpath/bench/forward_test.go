@@ -162,7 +162,7 @@ func manyRoutes4(b *testing.B, n int, length func(*rand.Rand) int) (*Rig, []flow
 	for len(c.Route.Set) < n {
 		var a [4]byte
 		binary.BigEndian.PutUint32(a[:], rng.Uint32())
-		if a[0] < 11 || a[0] == 127 || a[0] >= 224 || a[0] == 20 {
+		if a[0] < 11 || a[0] == 127 || a[0] >= 224 || a[0] == 20 || a[0] == 169 {
 			continue
 		}
 		p, _ := netip.AddrFrom4(a).Prefix(length(rng))
