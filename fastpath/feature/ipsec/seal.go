@@ -20,7 +20,7 @@ import (
 //	         -- engine --
 //	Done     4  the frame goes out
 //
-// When anything is in the way of any packet, one does the whole list one by one.
+// A packet that anything is in the way of goes through one instead.
 type Seal struct{ F *Feature }
 
 // path16 is a way to an SA's peer, one for each worker and record, on 16 bytes.

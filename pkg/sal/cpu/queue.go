@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"vrouter/pkg/burst"
+	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
 )
 
@@ -27,6 +28,7 @@ type queue struct {
 	bufs uint32
 
 	vec     *vector // nil: the standard library does AES-GCM
+	vecMem  *mem.Region
 	own     *own
 	ownUsed bool // the burst has left keys in own
 
@@ -68,7 +70,10 @@ func (s *session) Queue(i int, pool *sal.Pool) (sal.Queue, error) {
 	q := &queue{s: s, own: o, id: uint32(i) + 1, base: pool.Base(), bufs: uint32(pool.Size()),
 		done: make([]sal.Job, depth), doneMask: depth - 1}
 	if s.e.vector {
-		q.vec = &vector{}
+		if q.vecMem, q.vec, err = newVector(); err != nil {
+			o.close()
+			return nil, fmt.Errorf("memory for queue %d: %v: %w", i, err, sal.ErrFull)
+		}
 	}
 	s.queues[i] = q
 	return q, nil
@@ -237,4 +242,11 @@ func (q *queue) Close() error {
 }
 
 // forget gives the queue's own memory back, when no call can be in it.
-func (q *queue) forget() { q.end.Do(func() { q.own.close() }) }
+func (q *queue) forget() {
+	q.end.Do(func() {
+		q.own.close()
+		if q.vecMem != nil {
+			_ = q.vecMem.Unmap() // wipes; memory that cannot be unmapped is no one's loss
+		}
+	})
+}

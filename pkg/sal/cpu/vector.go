@@ -10,10 +10,19 @@ import (
 	"vrouter/pkg/sal"
 )
 
-// vector is what a queue needs to do the AES-GCM jobs of a burst at once.
+// vector is what a queue needs to do the AES-GCM jobs of a burst at once. Nonces
+// hold the SAs' salts, so it lies in memory that is kept out of core files.
 type vector struct {
 	way   [2]lot // sealing, opening
 	lines [sal.Burst]uintptr
+}
+
+func newVector() (*mem.Region, *vector, error) {
+	r, err := mem.Map(int(unsafe.Sizeof(vector{})), mem.Options{Secret: true, SmallPages: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, (*vector)(r.Ptr()), nil
 }
 
 // lot is jobs of one operation.
