@@ -77,9 +77,13 @@ func (w *Worker) Kick() {
 
 // sleep blocks until a port, the control side or the clock wants the worker.
 func (w *Worker) sleep(stop *atomic.Bool) {
-	wait := sleepFor
-	if !w.watch() {
-		wait = napFor * time.Duration(1+len(w.ports)/manyPorts)
+	if w.bell.Answer() { // since the queues were looked at last, perhaps: once more
+		w.warm()
+		return
+	}
+	wait, all := sleepFor, w.watch()
+	if !all {
+		wait = napFor * time.Duration(1+(len(w.ports)-w.waking)/manyPorts)
 	}
 	w.asleep.Store(true)
 	// Whoever has something for us stores it first and looks at asleep then:
@@ -94,41 +98,44 @@ func (w *Worker) sleep(stop *atomic.Bool) {
 	n, _ := unix.EpollWait(w.epoll, w.events, int(wait.Milliseconds())) // EINTR is as good as a time-out
 	w.grace.Online()
 	w.asleep.Store(false)
-	if n > 0 {
+	port := !all
+	for i := range max(n, 0) {
+		if w.events[i].Fd != int32(w.wake) {
+			port = true
+			continue
+		}
 		var b [8]byte
 		_, _ = unix.Read(w.wake, b[:])
 	}
-	w.warm()
+	// With thousands of queues a look at all of them costs more than what the
+	// control side wakes a worker for.
+	if w.bell.Answer() || port {
+		w.warm()
+	}
 	w.age(64)
 }
 
-// watch puts the ports' descriptors into epoll and says whether all queues have
-// one there.
+// watch puts the ports' descriptors into epoll and says whether all queues wake
+// the worker.
 func (w *Worker) watch() bool {
-	if w.fds == len(w.ports) {
+	if w.waking == len(w.ports) {
 		return true
 	}
-	all := true
 	for i := range w.ports {
 		r := &w.ports[i]
-		if r.fd >= 0 {
+		if r.bell || r.fd >= 0 {
 			continue
-		}
-		if w.fds >= maxFDs {
-			return false
 		}
 		fd := r.q.Wake()
 		if fd < 0 {
-			all = false
 			continue
 		}
 		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
 		if unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &ev) != nil {
-			all = false
 			continue
 		}
 		r.fd = fd
-		w.fds++
+		w.waking++
 	}
-	return all
+	return w.waking == len(w.ports)
 }

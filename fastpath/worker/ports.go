@@ -15,6 +15,7 @@ type rxQueue struct {
 	frameMax uint16
 	empty    uint32 // polls in a row that found nothing
 	fd       int    // in epoll; -1: not
+	bell     bool   // whoever sends to it rings w.bell
 }
 
 const (
@@ -24,9 +25,6 @@ const (
 	hotPorts  = 64
 	coldAfter = 64
 	coldEvery = 16
-	// maxFDs bounds the descriptors a sleeping worker waits on; with more
-	// queues it sleeps by the clock.
-	maxFDs = 512
 )
 
 // adopt takes over the interfaces of a new snapshot. Its cost follows what
@@ -65,6 +63,11 @@ func (w *Worker) join(f *pipeline.Iface) {
 	}
 	for q := w.id; q < f.Queues; q += w.env.Workers {
 		r := rxQueue{q: f.Port.Queue(q), mac: f.MACWord, index: f.Index, frameMax: f.FrameMax, fd: -1}
+		if x, ok := r.q.(sal.Ringer); ok {
+			x.RingAt(&w.bell)
+			r.bell = true
+			w.waking++
+		}
 		w.ports = append(w.ports, r)
 	}
 }
@@ -76,9 +79,13 @@ func (w *Worker) leave(i pipeline.IfIndex) {
 	k := 0
 	for _, r := range w.ports {
 		if r.index == i {
-			if r.fd >= 0 {
+			switch {
+			case r.bell:
+				r.q.(sal.Ringer).RingAt(nil)
+				w.waking--
+			case r.fd >= 0:
 				_ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, r.fd, nil)
-				w.fds--
+				w.waking--
 			}
 			continue
 		}

@@ -25,6 +25,7 @@ import (
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/burst"
 	"vrouter/pkg/mem"
+	"vrouter/pkg/sal"
 )
 
 // Config of a worker.
@@ -73,7 +74,8 @@ type Worker struct {
 	cold   int
 	epoll  int
 	wake   int // eventfd
-	fds    int // ports in epoll
+	bell   sal.Bell
+	waking int // ports that wake a sleeping worker: in epoll, or by the bell
 	events []unix.EpollEvent
 	asleep atomic.Bool
 
@@ -136,6 +138,7 @@ func New(env *pipeline.Env, cfg Config) (*Worker, error) {
 	if err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, w.wake, &ev); err != nil {
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
+	w.bell.Init(w.wake)
 	w.events = make([]unix.EpollEvent, 64)
 	w.grace = env.Grace.Register()
 	return w, nil

@@ -210,7 +210,7 @@ func TestOrder(t *testing.T) {
 	d.Connect("a", "b")
 	a, b := open(t, d, pl, "a", 1), open(t, d, pl, "b", 1)
 	done := make(chan error, 1)
-	go func() {
+	receive := func() error {
 		c := pl.NewCache()
 		defer c.Close()
 		var out [32]sal.Desc
@@ -221,25 +221,23 @@ func TestOrder(t *testing.T) {
 			if n == 0 {
 				k, err := unix.Poll(fds, 10000)
 				if k == 0 && q.Held() == 0 && a.Queue(0).Held() > 0 {
-					done <- fmt.Errorf("slept through frame %d", next)
-					return
+					return fmt.Errorf("slept through frame %d", next)
 				}
 				if err != nil && err != unix.EINTR {
-					done <- err
-					return
+					return err
 				}
 			}
 			for _, x := range out[:n] {
 				if v := binary.LittleEndian.Uint32(pl.Bytes(x)); v != next {
-					done <- fmt.Errorf("frame %d came for %d", v, next)
-					return
+					return fmt.Errorf("frame %d came for %d", v, next)
 				}
 				next++
 			}
 			c.FreeDescs(out[:n])
 		}
-		done <- nil
-	}()
+		return nil
+	}
+	go func() { done <- receive() }()
 	c := pl.NewCache()
 	for i := uint32(0); i < total && len(done) == 0; {
 		x, ok := c.Alloc()

@@ -175,6 +175,14 @@ func (q *queue) TxBurst(c *sal.Cache, d []sal.Desc) int {
 
 func (q *queue) Wake() int { return q.p.wakes[q.i].fd() }
 
+// RingAt implements sal.Ringer. Frames may wait already, so it rings.
+func (q *queue) RingAt(b *sal.Bell) {
+	q.p.wakes[q.i].bell.Store(b)
+	if b != nil {
+		b.Ring()
+	}
+}
+
 // Held counts what this queue sent and nobody received yet, and what a peer
 // sent to it (another port counts its own).
 func (q *queue) Held() int {

@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"vrouter/pkg/sal"
 )
 
 // idlePolls is how often a queue is found empty before its waker is reset: a
@@ -11,12 +13,14 @@ import (
 // Until then the descriptor may be readable with nothing waiting.
 const idlePolls = 16
 
-// waker is a queue's eventfd, made when Wake first asks for it.
+// waker is how a queue tells of frames: the bell of whoever polls it, and its
+// own eventfd, made when Wake first asks for it.
 type waker struct {
+	bell  atomic.Pointer[sal.Bell]
 	efd   atomic.Int32 // eventfd + 1; 0: none
 	rung  atomic.Bool  // the eventfd is readable
 	empty int          // consecutive empty polls, the consumer's
-	_     [64 - 24]byte
+	_     [64 - 32]byte
 }
 
 // fd makes the eventfd at the first call; -1 when the kernel has none left, so
@@ -35,8 +39,11 @@ func (w *waker) fd() int {
 	return f
 }
 
-// ring makes the descriptor readable, after a frame has been pushed.
+// ring tells of a frame that has been pushed.
 func (w *waker) ring() {
+	if b := w.bell.Load(); b != nil {
+		b.Ring()
+	}
 	f := w.efd.Load()
 	if f == 0 || w.rung.Load() || w.rung.Swap(true) {
 		return
@@ -66,6 +73,7 @@ func (w *waker) idle(waiting func() bool) {
 }
 
 func (w *waker) close() {
+	w.bell.Store(nil)
 	if f := w.efd.Swap(0); f != 0 {
 		unix.Close(int(f) - 1)
 	}
