@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -105,6 +106,14 @@ func (w *xmlWriter) flush() {
 	}
 }
 
+// room doubles a buffer that is about to be full. (append itself grows long ones
+// by a quarter, and so copies a text of megabytes five times.)
+func (w *xmlWriter) room() {
+	if w.Flush == nil && cap(w.b)-len(w.b) < 2<<10 {
+		w.b = slices.Grow(w.b, len(w.b))
+	}
+}
+
 // step goes into a child or entry and gives the way back.
 func (w *xmlWriter) step(s *yang.Node, key string) (up *data.Path) {
 	if up = w.at; w.When != nil && w.Mode.all() {
@@ -202,6 +211,7 @@ func (w *xmlWriter) node(n data.Node, in *yang.Module) {
 				return true
 			}
 			up := w.step(s, key)
+			w.room()
 			w.node(e, in)
 			w.flush()
 			w.at = up

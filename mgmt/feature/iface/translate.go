@@ -27,8 +27,10 @@ var drivers = map[view.E_Interfaces_Interface_Port_Driver]string{
 // Translate implements binding.Binding.
 func (b *Binding) Translate(c *binding.Commit) error {
 	var errs data.Errors
-	moves := moves{free: map[device]string{}, take: map[device]string{}}
-	for _, e := range touch.Entries(c, b.list) {
+	entries := touch.Entries(c, b.list)
+	moves := moves{free: map[device]string{}, take: make(map[device]string, len(entries))}
+	c.Out.Iface.Set = slices.Grow(c.Out.Iface.Set, len(entries))
+	for _, e := range entries {
 		var was, is iface.Config
 		if e.Old != nil {
 			was, _ = b.config(e.Old, "")
