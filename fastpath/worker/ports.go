@@ -28,32 +28,56 @@ const (
 )
 
 // adopt takes over the interfaces of a new snapshot. Its cost follows what
-// changed.
+// changed; where ports go or change, that of one pass over those there are.
 func (w *Worker) adopt(now *pipeline.Ifaces) {
+	gone := false
 	now.Changed(w.ifaces, func(i pipeline.IfIndex, was, is *pipeline.Iface) {
-		var had, has sal.Port
-		if was != nil {
-			had = was.Port
-		}
-		if is != nil {
-			has = is.Port
-		}
-		if had != nil && had == has && was.Queues == is.Queues {
-			for k := range w.ports {
-				if w.ports[k].index == i {
-					w.ports[k].mac, w.ports[k].frameMax = is.MACWord, is.FrameMax
-				}
-			}
-			return
-		}
-		if had != nil {
-			w.leave(i)
-		}
-		if has != nil {
-			w.join(is)
+		if portOf(was) != nil && !samePort(was, is) {
+			w.ctx.SetPort(i, nil) // what was sent is gone already: nothing waits here between turns
+			w.touched[i/64] |= 1 << (i % 64)
+			gone = true
 		}
 	})
+	if gone {
+		w.leave()
+	}
+	other := false
+	now.Changed(w.ifaces, func(i pipeline.IfIndex, was, is *pipeline.Iface) {
+		switch {
+		case portOf(is) == nil:
+		case !samePort(was, is):
+			w.join(is)
+		case was.MACWord != is.MACWord || was.FrameMax != is.FrameMax:
+			w.touched[i/64] |= 1 << (i % 64)
+			other = true
+		}
+	})
+	if other {
+		for k := range w.ports {
+			if r := &w.ports[k]; w.touches(r.index) {
+				f := now.At(r.index)
+				r.mac, r.frameMax = f.MACWord, f.FrameMax
+			}
+		}
+		clear(w.touched[:])
+	}
 	w.ifaces = now
+}
+
+// touches tells whether an interface is one of w.touched.
+func (w *Worker) touches(i pipeline.IfIndex) bool { return w.touched[i/64]>>(i%64)&1 != 0 }
+
+// portOf is an interface's port; nil where there is no interface, or it has none.
+func portOf(f *pipeline.Iface) sal.Port {
+	if f == nil {
+		return nil
+	}
+	return f.Port
+}
+
+// samePort tells whether an interface goes on with the queues that it had.
+func samePort(was, is *pipeline.Iface) bool {
+	return was != nil && is != nil && was.Port == is.Port && was.Queues == is.Queues
 }
 
 // join begins to use an interface's port.
@@ -72,13 +96,12 @@ func (w *Worker) join(f *pipeline.Iface) {
 	}
 }
 
-// leave stops using it. What was sent is gone already: nothing waits here
-// between turns.
-func (w *Worker) leave(i pipeline.IfIndex) {
-	w.ctx.SetPort(i, nil)
+// leave stops using the ports of the interfaces in w.touched.
+func (w *Worker) leave() {
 	k := 0
-	for _, r := range w.ports {
-		if r.index == i {
+	for i := range w.ports {
+		r := &w.ports[i]
+		if w.touches(r.index) {
 			switch {
 			case r.bell:
 				r.q.(sal.Ringer).RingAt(nil)
@@ -89,11 +112,12 @@ func (w *Worker) leave(i pipeline.IfIndex) {
 			}
 			continue
 		}
-		w.ports[k] = r
+		w.ports[k] = *r
 		k++
 	}
 	clear(w.ports[k:])
 	w.ports = w.ports[:k]
+	clear(w.touched[:])
 }
 
 // polled is how many of the first queues this turn polls for certain.

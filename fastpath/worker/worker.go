@@ -70,14 +70,15 @@ type Worker struct {
 	walks  [pipeline.Burst]uint16 // misses
 	kinds  [action.Kinds]kindList
 
-	ports  []rxQueue
-	cold   int
-	epoll  int
-	wake   int // eventfd
-	bell   sal.Bell
-	waking int // ports that wake a sleeping worker: in epoll, or by the bell
-	events []unix.EpollEvent
-	asleep atomic.Bool
+	ports   []rxQueue
+	touched [pipeline.MaxIfaces / 64]uint64 // interfaces whose ports adopt is about
+	cold    int
+	epoll   int
+	wake    int // eventfd
+	bell    sal.Bell
+	waking  int // ports that wake a sleeping worker: in epoll, or by the bell
+	events  []unix.EpollEvent
+	asleep  atomic.Bool
 
 	stats    *counts
 	counters unsafe.Pointer // of the context, by handle
