@@ -71,7 +71,9 @@ const (
 // meet here, and hold it for less than a microsecond.
 type shard struct {
 	lock   uint32
-	free   uint32
+	free   uint32 // records that came back
+	unused uint32 // from here to end: records that nobody has had, so no memory is touched for them
+	end    uint32
 	oldest [2]uint32 // by family, since their time-outs differ
 	newest [2]uint32
 	bucket [buckets]uint32
@@ -102,9 +104,9 @@ func newTable(o Options) (*table, error) {
 	}
 	t.shards = t.maps.Slice()
 	for i := range t.shards {
-		for k := range each {
-			t.put(&t.shards[i], uint32(1+i*each+k))
-		}
+		s := &t.shards[i]
+		s.unused = uint32(1 + i*each)
+		s.end = s.unused + uint32(each)
 	}
 	return t, nil
 }
@@ -125,6 +127,19 @@ func (s *shard) hold() {
 }
 
 func (s *shard) release() { atomic.StoreUint32(&s.lock, 0) }
+
+// get takes a free record, noneIndex when there is none.
+func (t *table) get(s *shard) (i uint32) {
+	switch {
+	case s.free != noneIndex:
+		i = s.free
+		s.free = t.mem.At(i).chain
+	case s.unused != s.end:
+		i = s.unused
+		s.unused++
+	}
+	return i
+}
 
 // put returns a record to the free list.
 func (t *table) put(s *shard, i uint32) {
@@ -247,15 +262,14 @@ func (t *table) begin(c *pipeline.Ctx, s *shard, x *fragment, source, bucket uin
 	if s.source[source] >= t.perSource {
 		t.evict(c, s, s.eldestOf(t, uint16(source)))
 	}
-	if s.free == noneIndex {
+	if s.free == noneIndex && s.unused == s.end {
 		t.evict(c, s, s.eldest(t))
 	}
-	i := s.free
+	i := t.get(s)
 	if i == noneIndex {
 		return noneIndex
 	}
 	g := t.mem.At(i)
-	s.free = g.chain
 	s.source[source]++
 	f := family(x.key.v6)
 	g.key, g.born, g.in, g.source = x.key, now, x.in, uint16(source)
