@@ -29,6 +29,9 @@ func (f *features) order() *pipeline.Order {
 			// Addresses that no packet may have go before anybody acts on them; and
 			// whether a packet is for us is what the next stages ask.
 			f.route.Lookup,
+			// Where an interface checks sources against routes, nothing that fails is
+			// kept (fragments), opened (ESP) or answered.
+			f.route.Sources,
 			// Fragments to us end here, and come back whole: inbound policy needs
 			// ports, and ESP is opened in one piece.
 			f.reass.Stage,

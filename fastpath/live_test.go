@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,12 +22,17 @@ import (
 
 // TestNoAllocations: a worker allocates nothing, whatever the packets are.
 func TestNoAllocations(t *testing.T) {
-	for _, mode := range []string{"cached", "uncached"} {
+	for _, mode := range []string{"cached", "uncached", "uncached, sources checked"} {
 		b := twoPorts(t, func(o *fastpath.Options) {
-			if mode == "uncached" {
+			if mode != "cached" {
 				o.Flows4, o.Flows6 = -1, -1
 			}
 		})
+		if strings.HasSuffix(mode, "checked") {
+			a := testbed.Iface("a", 1, "10.0.1.1/24", "2001:db8:1::1/64")
+			a.V4.Sources, a.V6.Sources = iface.SourceStrict, iface.SourceStrict
+			b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{a}}})
+		}
 		for _, c := range []struct {
 			name string
 			p    testbed.Packet

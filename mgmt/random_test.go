@@ -184,6 +184,9 @@ func (r edits) iface() string {
 			if r.IntN(4) == 0 {
 				f += `<enabled>` + r.pick("true", "false") + `</enabled>`
 			}
+			if r.IntN(4) == 0 {
+				f += `<source-check xmlns="urn:vrouter:yang:vrouter-routing">` + r.pick("off", "loose", "strict") + `</source-check>`
+			}
 			f += `<address` + r.pick("", "", ` nc:operation="remove"`) + `><ip>` + addr + `</ip><prefix-length>` + bits + `</prefix-length></address>`
 			if r.IntN(3) == 0 {
 				f += `<neighbor` + r.pick("", "", ` nc:operation="remove"`) + `><ip>` + neighbour + `</ip><link-layer-address>02:00:00:00:00:0` + r.pick("1", "2") + `</link-layer-address></neighbor>`

@@ -44,6 +44,7 @@ const (
 	IPChecksum
 	IPSource
 	IPSourceOwn
+	IPReversePath
 	IPDestination
 	IPMulticast
 	IPBroadcast
@@ -148,6 +149,7 @@ var Table = [N]Info{
 	IPChecksum:     {"ip-checksum", Fault, "IPv4 header checksum is wrong."},
 	IPSource:       {"ip-source", Attack, "Source address that no packet may have (multicast, broadcast, loopback, unspecified, reserved)."},
 	IPSourceOwn:    {"ip-source-own", Attack, "Packet from outside with an address of the vRouter as its source."},
+	IPReversePath:  {"ip-reverse-path", Attack, "Source address to which no route leads back, or none by the interface that the packet came in on (RFC 3704)."},
 	IPDestination:  {"ip-destination", Attack, "Destination address that is never forwarded (loopback, unspecified, reserved)."},
 	IPMulticast:    {"ip-multicast", Normal, "IP multicast, which is not forwarded, for a group that the vRouter is not in."},
 	IPBroadcast:    {"ip-broadcast", Normal, "IPv4 broadcast, or a packet that came in a broadcast frame: not forwarded (RFC 1812 section 5.3.5)."},

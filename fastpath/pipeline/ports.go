@@ -20,6 +20,8 @@ type Iface struct {
 	FrameMax uint16
 	Enabled  [2]bool // IPv4, IPv6: up, and the family enabled
 	Forward  [2]bool // packets received here may be forwarded
+	// Sources is what source addresses packets received here may have.
+	Sources [2]SourceCheck
 	// Addrs are the own addresses with their prefixes; LinkLocal is the IPv6
 	// link-local address, which is not among them (zero Addr: no IPv6 here).
 	Addrs     []netip.Prefix
@@ -52,6 +54,18 @@ type RouterPrefix struct {
 	OnLink, Autonomous bool
 	Valid, Preferred   uint32 // seconds; all ones: for ever
 }
+
+// SourceCheck is what is asked of the source addresses of received packets
+// beyond being such that a packet may have (unicast reverse path forwarding, RFC
+// 3704, RFC 8704).
+type SourceCheck uint8
+
+// The checks.
+const (
+	SourceAny    SourceCheck = iota // nothing
+	SourceLoose                     // a route leads to the source, the default route included
+	SourceStrict                    // it leads there by the interface that the packet came in on
+)
 
 // V4 and V6 index the arrays of Iface.
 const (

@@ -36,10 +36,21 @@ type IP struct {
 	Enabled    bool
 	Forwarding bool   // packets received here may be forwarded
 	MTU        uint16 // 0: the interface's
+	Sources    SourceCheck
 	// DAD is how many solicitations an IPv6 address must stand without anybody
 	// else claiming it, before it is used (RFC 4862 section 5.4); 0: not checked.
 	DAD uint8
 }
+
+// SourceCheck is what is asked of the sources of received packets.
+type SourceCheck = pipeline.SourceCheck
+
+// The checks.
+const (
+	SourceAny    = pipeline.SourceAny
+	SourceLoose  = pipeline.SourceLoose
+	SourceStrict = pipeline.SourceStrict
+)
 
 // RouterAdvert and RouterPrefix are the content of Router Advertisements.
 type (

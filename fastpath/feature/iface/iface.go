@@ -241,6 +241,7 @@ func (e *entry) compile(usable bool) *pipeline.Iface {
 	for f, ip := range [2]IP{c.V4, c.V6} {
 		x.Enabled[f] = c.Enabled && ip.Enabled
 		x.Forward[f] = x.Enabled[f] && ip.Forwarding
+		x.Sources[f] = ip.Sources
 		x.MTU[f] = c.MTU
 		if ip.MTU != 0 {
 			x.MTU[f] = min(ip.MTU, c.MTU)
@@ -282,7 +283,7 @@ func policyDiffers(a, b *pipeline.Iface) bool {
 	if a == nil || b == nil {
 		return a != b
 	}
-	return a.MACWord != b.MACWord || a.Enabled != b.Enabled || a.Forward != b.Forward || !slices.Equal(a.Addrs, b.Addrs) || a.LinkLocal != b.LinkLocal
+	return a.MACWord != b.MACWord || a.Enabled != b.Enabled || a.Forward != b.Forward || a.Sources != b.Sources || !slices.Equal(a.Addrs, b.Addrs) || a.LinkLocal != b.LinkLocal
 }
 
 func device(c *Config) string {

@@ -130,6 +130,7 @@ type member struct {
 // groups are all groups.
 type groups struct {
 	rows  mem.Table[[groupBuckets]uint32]
+	ways  mem.Table[[MaxHops]pipeline.IfIndex] // by row: the members' interfaces, then 0
 	slots *mem.Slots
 	byKey map[groupKey]*group
 	byAdj map[uint32]*group
@@ -138,7 +139,11 @@ type groups struct {
 
 func newGroups(g *mem.Grace) (*groups, error) {
 	t, err := mem.NewTable[[groupBuckets]uint32](maxGroups, mem.Options{SmallPages: true})
-	return &groups{rows: t, slots: mem.NewSlots(maxGroups, g, nil), byKey: map[groupKey]*group{}, byAdj: map[uint32]*group{}, seed: burst.NewSeed()}, err
+	if err != nil {
+		return nil, err
+	}
+	w, err := mem.NewTable[[MaxHops]pipeline.IfIndex](maxGroups, mem.Options{SmallPages: true})
+	return &groups{rows: t, ways: w, slots: mem.NewSlots(maxGroups, g, nil), byKey: map[groupKey]*group{}, byAdj: map[uint32]*group{}, seed: burst.NewSeed()}, err
 }
 
 // hold finds or makes the group of a route's next hops and counts one more route.
@@ -213,6 +218,11 @@ func (f *Feature) makeGroup(b *pipeline.Builder, r *Config, k groupKey, l []Hop)
 		return nil, refuse(r.Prefix, "", "the adjacency table is full")
 	}
 	g.fill(f.groups.rows.At(g.row))
+	ways := f.groups.ways.At(g.row)
+	clear(ways[:])
+	for i, m := range g.members {
+		ways[i] = f.env.Adj.At(m.adj).If()
+	}
 	f.groups.byKey[k], f.groups.byAdj[g.adj] = g, g
 	return g, nil
 }

@@ -10,10 +10,11 @@ import (
 )
 
 // The files: route.go commits, fib.go the tables and who must ask again,
-// group.go several next hops, stage.go what workers ask, local.go packets to the vRouter itself, icmp.go
-// what senders are told.
+// group.go several next hops, stage.go what workers ask, source.go whether a way
+// leads back to the source, local.go packets to the vRouter itself, icmp.go what
+// senders are told.
 //
-// Not done: redirects; reverse path checks; multicast.
+// Not done: redirects; multicast.
 
 // Feature is the FIB. All methods but Path4, Path6 and those of its stages and
 // sinks are called under the engine's lock.
@@ -29,10 +30,12 @@ type Feature struct {
 	own     *filter
 	limits  []*limiter
 	groups  *groups
+	checks  [2]int // interfaces that check sources, by family
 
-	// Lookup finds the route of each packet, Local takes what is for the
-	// vRouter itself and what may not be forwarded, Stage what leads nowhere.
-	Lookup, Local, Stage pipeline.Stage
+	// Lookup finds the route of each packet, Sources asks for the way back to its
+	// source, Local takes what is for the vRouter itself and what may not be
+	// forwarded, Stage what leads nowhere.
+	Lookup, Sources, Local, Stage pipeline.Stage
 }
 
 type recvKey struct {
@@ -76,7 +79,7 @@ func New(env *pipeline.Env, routes int) (*Feature, error) {
 	if f.groups, err = newGroups(env.Grace); err != nil {
 		return nil, fmt.Errorf("groups of next hops: %w", err)
 	}
-	f.Lookup, f.Local, f.Stage = lookup{f}, local{}, reach{}
+	f.Lookup, f.Sources, f.Local, f.Stage = lookup{f}, sources{f}, local{}, reach{}
 	env.FIB = f
 	return f, nil
 }
@@ -93,6 +96,8 @@ type prepared struct {
 	// by the interface of that route. See unused.
 	dead  map[netip.Prefix]bool
 	freed map[pipeline.IfIndex]int
+	// checks is what becomes of Feature.checks.
+	checks [2]int
 }
 
 type target struct {
@@ -104,7 +109,7 @@ type target struct {
 
 // Prepare checks routes and finds their adjacencies.
 func (f *Feature) Prepare(b *pipeline.Builder, c *Change) (_ pipeline.Prepared, err error) {
-	p := &prepared{f: f, del: c.Delete}
+	p := &prepared{f: f, del: c.Delete, checks: f.checks}
 	defer func() {
 		if err != nil {
 			p.Abort()
@@ -129,6 +134,7 @@ func (f *Feature) Prepare(b *pipeline.Builder, c *Change) (_ pipeline.Prepared, 
 		p.set = append(p.set, t)
 	}
 	b.Snap.Ifaces.Changed(f.env.Snap.Load().Ifaces, func(i pipeline.IfIndex, was, is *pipeline.Iface) {
+		p.recount(was, is)
 		if is != nil {
 			return
 		}
@@ -261,9 +267,10 @@ func (p *prepared) Abort() {
 // Publish changes the FIB in place: each route by itself is atomic.
 func (p *prepared) Publish() {
 	f := p.f
+	f.checks = p.checks
 	if len(p.del)+len(p.set) > 0 {
 		f.env.BeginChange()
-		all := len(p.del)+len(p.set) > bulk
+		all := len(p.del)+len(p.set) > bulk || p.wayBack()
 		for _, d := range p.del {
 			f.remove(d, !all)
 		}
@@ -349,6 +356,7 @@ func (f *Feature) Close() {
 	_ = f.v4.Close()
 	_ = f.v6.Close()
 	_ = f.groups.rows.Unmap()
+	_ = f.groups.ways.Unmap()
 	f.own.close()
 	for _, l := range f.limits {
 		l.close()

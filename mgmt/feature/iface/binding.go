@@ -57,5 +57,6 @@ func (b *Binding) Owns() []string {
 		path + "/ietf-ip:ipv4/enabled", path + "/ietf-ip:ipv4/forwarding", path + "/ietf-ip:ipv4/mtu", path + "/ietf-ip:ipv4/address",
 		path + "/ietf-ip:ipv6/enabled", path + "/ietf-ip:ipv6/forwarding", path + "/ietf-ip:ipv6/mtu", path + "/ietf-ip:ipv6/address",
 		path + "/ietf-ip:ipv6/dup-addr-detect-transmits", path + adverts,
+		path + "/ietf-ip:ipv4/vrouter-routing:source-check", path + "/ietf-ip:ipv6/vrouter-routing:source-check",
 	}
 }

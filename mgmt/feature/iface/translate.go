@@ -24,6 +24,18 @@ var drivers = map[view.E_Interfaces_Interface_Port_Driver]string{
 	view.Interfaces_Interface_Port_Driver_pcap:      "pcap",
 }
 
+// checks4 and checks6 are the fast path's names of source-check.
+var (
+	checks4 = map[view.E_Interfaces_Interface_Ipv4_SourceCheck]iface.SourceCheck{
+		view.Interfaces_Interface_Ipv4_SourceCheck_loose:  iface.SourceLoose,
+		view.Interfaces_Interface_Ipv4_SourceCheck_strict: iface.SourceStrict,
+	}
+	checks6 = map[view.E_Interfaces_Interface_Ipv6_SourceCheck]iface.SourceCheck{
+		view.Interfaces_Interface_Ipv6_SourceCheck_loose:  iface.SourceLoose,
+		view.Interfaces_Interface_Ipv6_SourceCheck_strict: iface.SourceStrict,
+	}
+)
+
 // Translate implements binding.Binding.
 func (b *Binding) Translate(c *binding.Commit) error {
 	var errs data.Errors
@@ -113,7 +125,7 @@ func (b *Binding) config(c *data.Container, at string) (iface.Config, data.Error
 		port(&out, v, bad)
 	}
 	if v.Ipv4 != nil {
-		out.V4 = iface.IP{Enabled: *v.Ipv4.Enabled, Forwarding: *v.Ipv4.Forwarding}
+		out.V4 = iface.IP{Enabled: *v.Ipv4.Enabled, Forwarding: *v.Ipv4.Forwarding, Sources: checks4[v.Ipv4.SourceCheck]}
 		if v.Ipv4.Mtu != nil {
 			out.V4.MTU = *v.Ipv4.Mtu
 		}
@@ -124,7 +136,7 @@ func (b *Binding) config(c *data.Container, at string) (iface.Config, data.Error
 		}
 	}
 	if v.Ipv6 != nil {
-		out.V6 = iface.IP{Enabled: *v.Ipv6.Enabled, Forwarding: *v.Ipv6.Forwarding, DAD: uint8(*v.Ipv6.DupAddrDetectTransmits)}
+		out.V6 = iface.IP{Enabled: *v.Ipv6.Enabled, Forwarding: *v.Ipv6.Forwarding, Sources: checks6[v.Ipv6.SourceCheck], DAD: uint8(*v.Ipv6.DupAddrDetectTransmits)}
 		if v.Ipv6.Mtu != nil {
 			out.V6.MTU = uint16(min(*v.Ipv6.Mtu, 65535)) // no larger than the port's, says a must
 		}

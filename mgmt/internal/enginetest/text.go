@@ -126,7 +126,7 @@ func lifetime(name string, l ipsec.Lifetime) string {
 }
 
 func ip(i iface.IP) string {
-	if !i.Enabled && !i.Forwarding && i.MTU == 0 {
+	if !i.Enabled && !i.Forwarding && i.MTU == 0 && i.Sources == iface.SourceAny {
 		return "off"
 	}
 	s := "off"
@@ -135,6 +135,9 @@ func ip(i iface.IP) string {
 	}
 	if i.Forwarding {
 		s += "+forwarding"
+	}
+	if i.Sources != iface.SourceAny {
+		s += "+sources-" + [...]string{"any", "loose", "strict"}[i.Sources]
 	}
 	if i.DAD > 1 {
 		s += fmt.Sprintf("+dad%d", i.DAD)

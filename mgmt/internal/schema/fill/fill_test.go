@@ -75,12 +75,12 @@ func TestInterface(t *testing.T) {
 			MacAddress: ygot.String("02:00:00:00:00:01"), Pcap: &interfaces.Interfaces_Interface_Port_Pcap{},
 		},
 		Ipv4: &interfaces.Interfaces_Interface_Ipv4{
-			Enabled: ygot.Bool(true), Forwarding: ygot.Bool(true), Mtu: ygot.Uint16(1600),
+			Enabled: ygot.Bool(true), Forwarding: ygot.Bool(true), Mtu: ygot.Uint16(1600), SourceCheck: interfaces.Interfaces_Interface_Ipv4_SourceCheck_off,
 			Address: map[string]*interfaces.Interfaces_Interface_Ipv4_Address{
 				"192.0.2.1": {Ip: ygot.String("192.0.2.1"), PrefixLength: ygot.Uint8(24)}},
 		},
 		Ipv6: &interfaces.Interfaces_Interface_Ipv6{
-			Enabled: ygot.Bool(true), Forwarding: ygot.Bool(true), DupAddrDetectTransmits: ygot.Uint32(1),
+			Enabled: ygot.Bool(true), Forwarding: ygot.Bool(true), DupAddrDetectTransmits: ygot.Uint32(1), SourceCheck: interfaces.Interfaces_Interface_Ipv6_SourceCheck_off,
 			Ipv6RouterAdvertisements: &interfaces.Interfaces_Interface_Ipv6_Ipv6RouterAdvertisements{
 				SendAdvertisements: ygot.Bool(false), MaxRtrAdvInterval: ygot.Uint16(600), ManagedFlag: ygot.Bool(false), OtherConfigFlag: ygot.Bool(false),
 				LinkMtu: ygot.Uint32(0), ReachableTime: ygot.Uint32(0), RetransTimer: ygot.Uint32(0),

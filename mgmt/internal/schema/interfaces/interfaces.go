@@ -31,11 +31,12 @@ func (*Interfaces_Interface) IsYANGGoStruct() {}
 
 // Interfaces_Interface_Ipv4 represents the /interfaces/interface/ipv4 YANG schema element.
 type Interfaces_Interface_Ipv4 struct {
-	Address    map[string]*Interfaces_Interface_Ipv4_Address  `path:"address" module:"interfaces"`
-	Enabled    *bool                                          `path:"enabled" module:"interfaces"`
-	Forwarding *bool                                          `path:"forwarding" module:"interfaces"`
-	Mtu        *uint16                                        `path:"mtu" module:"interfaces"`
-	Neighbor   map[string]*Interfaces_Interface_Ipv4_Neighbor `path:"neighbor" module:"interfaces"`
+	Address     map[string]*Interfaces_Interface_Ipv4_Address  `path:"address" module:"interfaces"`
+	Enabled     *bool                                          `path:"enabled" module:"interfaces"`
+	Forwarding  *bool                                          `path:"forwarding" module:"interfaces"`
+	Mtu         *uint16                                        `path:"mtu" module:"interfaces"`
+	Neighbor    map[string]*Interfaces_Interface_Ipv4_Neighbor `path:"neighbor" module:"interfaces"`
+	SourceCheck E_Interfaces_Interface_Ipv4_SourceCheck        `path:"source-check" module:"interfaces"`
 }
 
 // IsYANGGoStruct ensures that Interfaces_Interface_Ipv4 implements the yang.GoStruct
@@ -74,6 +75,7 @@ type Interfaces_Interface_Ipv6 struct {
 	Ipv6RouterAdvertisements *Interfaces_Interface_Ipv6_Ipv6RouterAdvertisements `path:"ipv6-router-advertisements" module:"interfaces"`
 	Mtu                      *uint32                                             `path:"mtu" module:"interfaces"`
 	Neighbor                 map[string]*Interfaces_Interface_Ipv6_Neighbor      `path:"neighbor" module:"interfaces"`
+	SourceCheck              E_Interfaces_Interface_Ipv6_SourceCheck             `path:"source-check" module:"interfaces"`
 }
 
 // IsYANGGoStruct ensures that Interfaces_Interface_Ipv6 implements the yang.GoStruct
@@ -812,6 +814,72 @@ const (
 	Interfaces_InterfaceType_xboxWireless E_Interfaces_InterfaceType = 305
 )
 
+// E_Interfaces_Interface_Ipv4_SourceCheck is a derived int64 type which is used to represent
+// the enumerated node Interfaces_Interface_Ipv4_SourceCheck. An additional value named
+// Interfaces_Interface_Ipv4_SourceCheck_UNSET is added to the enumeration which is used as
+// the nil value, indicating that the enumeration was not explicitly set by
+// the program importing the generated structures.
+type E_Interfaces_Interface_Ipv4_SourceCheck int64
+
+// IsYANGGoEnum ensures that Interfaces_Interface_Ipv4_SourceCheck implements the yang.GoEnum
+// interface. This ensures that Interfaces_Interface_Ipv4_SourceCheck can be identified as a
+// mapped type for a YANG enumeration.
+func (E_Interfaces_Interface_Ipv4_SourceCheck) IsYANGGoEnum() {}
+
+// ΛMap returns the value lookup map associated with  Interfaces_Interface_Ipv4_SourceCheck.
+func (E_Interfaces_Interface_Ipv4_SourceCheck) ΛMap() map[string]map[int64]ygot.EnumDefinition {
+	return ΛEnum
+}
+
+// String returns a logging-friendly string for E_Interfaces_Interface_Ipv4_SourceCheck.
+func (e E_Interfaces_Interface_Ipv4_SourceCheck) String() string {
+	return ygot.EnumLogString(e, int64(e), "E_Interfaces_Interface_Ipv4_SourceCheck")
+}
+
+const (
+	// Interfaces_Interface_Ipv4_SourceCheck_UNSET corresponds to the value UNSET of Interfaces_Interface_Ipv4_SourceCheck
+	Interfaces_Interface_Ipv4_SourceCheck_UNSET E_Interfaces_Interface_Ipv4_SourceCheck = 0
+	// Interfaces_Interface_Ipv4_SourceCheck_off corresponds to the value off of Interfaces_Interface_Ipv4_SourceCheck
+	Interfaces_Interface_Ipv4_SourceCheck_off E_Interfaces_Interface_Ipv4_SourceCheck = 1
+	// Interfaces_Interface_Ipv4_SourceCheck_loose corresponds to the value loose of Interfaces_Interface_Ipv4_SourceCheck
+	Interfaces_Interface_Ipv4_SourceCheck_loose E_Interfaces_Interface_Ipv4_SourceCheck = 2
+	// Interfaces_Interface_Ipv4_SourceCheck_strict corresponds to the value strict of Interfaces_Interface_Ipv4_SourceCheck
+	Interfaces_Interface_Ipv4_SourceCheck_strict E_Interfaces_Interface_Ipv4_SourceCheck = 3
+)
+
+// E_Interfaces_Interface_Ipv6_SourceCheck is a derived int64 type which is used to represent
+// the enumerated node Interfaces_Interface_Ipv6_SourceCheck. An additional value named
+// Interfaces_Interface_Ipv6_SourceCheck_UNSET is added to the enumeration which is used as
+// the nil value, indicating that the enumeration was not explicitly set by
+// the program importing the generated structures.
+type E_Interfaces_Interface_Ipv6_SourceCheck int64
+
+// IsYANGGoEnum ensures that Interfaces_Interface_Ipv6_SourceCheck implements the yang.GoEnum
+// interface. This ensures that Interfaces_Interface_Ipv6_SourceCheck can be identified as a
+// mapped type for a YANG enumeration.
+func (E_Interfaces_Interface_Ipv6_SourceCheck) IsYANGGoEnum() {}
+
+// ΛMap returns the value lookup map associated with  Interfaces_Interface_Ipv6_SourceCheck.
+func (E_Interfaces_Interface_Ipv6_SourceCheck) ΛMap() map[string]map[int64]ygot.EnumDefinition {
+	return ΛEnum
+}
+
+// String returns a logging-friendly string for E_Interfaces_Interface_Ipv6_SourceCheck.
+func (e E_Interfaces_Interface_Ipv6_SourceCheck) String() string {
+	return ygot.EnumLogString(e, int64(e), "E_Interfaces_Interface_Ipv6_SourceCheck")
+}
+
+const (
+	// Interfaces_Interface_Ipv6_SourceCheck_UNSET corresponds to the value UNSET of Interfaces_Interface_Ipv6_SourceCheck
+	Interfaces_Interface_Ipv6_SourceCheck_UNSET E_Interfaces_Interface_Ipv6_SourceCheck = 0
+	// Interfaces_Interface_Ipv6_SourceCheck_off corresponds to the value off of Interfaces_Interface_Ipv6_SourceCheck
+	Interfaces_Interface_Ipv6_SourceCheck_off E_Interfaces_Interface_Ipv6_SourceCheck = 1
+	// Interfaces_Interface_Ipv6_SourceCheck_loose corresponds to the value loose of Interfaces_Interface_Ipv6_SourceCheck
+	Interfaces_Interface_Ipv6_SourceCheck_loose E_Interfaces_Interface_Ipv6_SourceCheck = 2
+	// Interfaces_Interface_Ipv6_SourceCheck_strict corresponds to the value strict of Interfaces_Interface_Ipv6_SourceCheck
+	Interfaces_Interface_Ipv6_SourceCheck_strict E_Interfaces_Interface_Ipv6_SourceCheck = 3
+)
+
 // E_Interfaces_Interface_Port_Driver is a derived int64 type which is used to represent
 // the enumerated node Interfaces_Interface_Port_Driver. An additional value named
 // Interfaces_Interface_Port_Driver_UNSET is added to the enumeration which is used as
@@ -1223,6 +1291,16 @@ var ΛEnum = map[string]map[int64]ygot.EnumDefinition{
 		303: {Name: "x25ple", DefiningModule: "interfaces"},
 		304: {Name: "x86Laps", DefiningModule: "interfaces"},
 		305: {Name: "xboxWireless", DefiningModule: "interfaces"},
+	},
+	"E_Interfaces_Interface_Ipv4_SourceCheck": {
+		1: {Name: "off"},
+		2: {Name: "loose"},
+		3: {Name: "strict"},
+	},
+	"E_Interfaces_Interface_Ipv6_SourceCheck": {
+		1: {Name: "off"},
+		2: {Name: "loose"},
+		3: {Name: "strict"},
 	},
 	"E_Interfaces_Interface_Port_Driver": {
 		1: {Name: "af-packet"},
