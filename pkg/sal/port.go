@@ -15,6 +15,12 @@ type PortConfig struct {
 type PortParams struct {
 	// Copy forbids af-xdp to let the device work in the packet buffers.
 	Copy bool
+	// Blocks has af-packet receive by the block (TPACKET_V3), which costs less
+	// and comes later.
+	Blocks bool
+	// Ring is how many received frames a queue of af-packet or af-xdp has room
+	// for in the kernel; 0: the driver's choice.
+	Ring uint32
 	// Read and Write are what pcap reads from and writes to: the path of a
 	// capture file, "" for nothing.
 	Read, Write string

@@ -8,6 +8,10 @@ import (
 // params are what only some drivers know.
 func params(v *view.Interfaces_Interface_Port) (p sal.PortParams) {
 	p.Copy = v.XdpMode == view.Interfaces_Interface_Port_XdpMode_copy
+	p.Blocks = v.Ring == view.Interfaces_Interface_Port_Ring_tpacket_v3
+	if v.RingSize != nil {
+		p.Ring = *v.RingSize
+	}
 	c := v.Pcap
 	if c == nil {
 		return p

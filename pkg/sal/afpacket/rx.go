@@ -2,8 +2,6 @@ package afpacket
 
 import (
 	"fmt"
-	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -12,17 +10,10 @@ import (
 )
 
 const (
-	slotLen   = 2048
-	blockLen  = 1 << 16 // the kernel maps the ring in blocks; a power of two of pages
-	minFrame  = 14      // an Ethernet header
+	minFrame  = 14 // an Ethernet header
 	ethTypeAt = 12
 
-	// Offsets in a slot: struct tpacket2_hdr, then struct sockaddr_ll.
-	atStatus, atLen, atSnap, atMAC = 0, 4, 8, 12
-	atTCI, atTPID                  = 24, 26
-	atPktType                      = 32 + 10
-
-	pktOutgoing = 4
+	pktOutgoing = 4 // sll_pkttype
 
 	// superRoom is what may be put in front of a super-frame: a VLAN tag.
 	superRoom = 16
@@ -33,15 +24,27 @@ const (
 type queue struct {
 	p    *port
 	fd   int // receives
-	ring []byte
-	at   uint32 // next slot to read
-	n    uint32 // slots
+	ring ring
 
 	seg   gso.Segmenter
 	super []byte // superRoom, virtio-net header, super-frame
 	idle  uint32 // empty polls
 
 	tx
+}
+
+// ring is the memory in which the kernel leaves frames: ring2 or ring3.
+type ring interface {
+	// open makes and maps the ring of a socket, for so many frames of up to
+	// slotLen bytes.
+	open(fd int, slots int) error
+	// read hands on what has come, from d[n] on, and gives the new n. It ends
+	// when d is full, at an empty ring, for want of a buffer (the frame stays
+	// where it is) and behind a super-frame that is not cut to its end.
+	read(q *queue, c *sal.Cache, d []sal.Desc, n int) int
+	// lost asks how many frames found no room since the last question.
+	lost(fd int) uint64
+	close()
 }
 
 func newQueue(p *port, slots int) (q *queue, err error) {
@@ -53,6 +56,12 @@ func newQueue(p *port, slots int) (q *queue, err error) {
 			q = nil
 		}
 	}()
+	version := unix.TPACKET_V2
+	q.ring = new(ring2)
+	if p.blocks() {
+		version = unix.TPACKET_V3
+		q.ring = new(ring3)
+	}
 	// Protocol 0: nothing is received before bind names the device.
 	if q.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 		return q, fmt.Errorf("packet socket (CAP_NET_RAW is needed): %w", err)
@@ -62,9 +71,9 @@ func newQueue(p *port, slots int) (q *queue, err error) {
 		level, o int
 		v        int
 	}{
-		{"PACKET_VERSION", unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V2},
+		{"PACKET_VERSION", unix.SOL_PACKET, unix.PACKET_VERSION, version},
 		{"PACKET_VNET_HDR", unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1},
-		{"PACKET_COPY_THRESH", unix.SOL_PACKET, unix.PACKET_COPY_THRESH, slotLen},
+		{"PACKET_COPY_THRESH", unix.SOL_PACKET, unix.PACKET_COPY_THRESH, slotLen}, // V2 alone looks at it
 		{"PACKET_IGNORE_OUTGOING", unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1},
 		{"SO_RCVBUFFORCE", unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16 << 20}, // for super-frames
 	} {
@@ -72,17 +81,9 @@ func newQueue(p *port, slots int) (q *queue, err error) {
 			return q, fmt.Errorf("packet socket: %s: %w", o.name, err)
 		}
 	}
-	const perBlock = blockLen / slotLen
-	blocks := (slots + perBlock - 1) / perBlock
-	q.n = uint32(blocks * perBlock)
-	req := unix.TpacketReq{Block_size: blockLen, Block_nr: uint32(blocks), Frame_size: slotLen, Frame_nr: q.n}
-	if err = unix.SetsockoptTpacketReq(q.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
-		return q, fmt.Errorf("receive ring of %d slots: %w", q.n, err)
+	if err = q.ring.open(q.fd, slots); err != nil {
+		return q, err
 	}
-	if q.ring, err = unix.Mmap(q.fd, 0, blocks*blockLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return q, fmt.Errorf("mapping the receive ring: %w", err)
-	}
-	_ = unix.Madvise(q.ring, unix.MADV_DONTDUMP)
 	return q, q.tx.open(p.d.o)
 }
 
@@ -112,18 +113,11 @@ func (q *queue) join(group int) (int, error) {
 }
 
 // lost asks how many frames found no room since the last question.
-func (q *queue) lost() uint64 {
-	s, err := unix.GetsockoptTpacketStats(q.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
-	if err != nil {
-		return 0
-	}
-	return uint64(s.Drops)
-}
+func (q *queue) lost() uint64 { return q.ring.lost(q.fd) }
 
 func (q *queue) close() {
 	if q.ring != nil {
-		_ = unix.Munmap(q.ring)
-		q.ring = nil
+		q.ring.close()
 	}
 	if q.fd >= 0 {
 		unix.Close(q.fd)
@@ -141,7 +135,7 @@ func (q *queue) Held() int { return 0 }
 // RxBurst reads frames:
 //
 //  1. what is left of a super-frame,
-//  2. slot by slot what the kernel has put there: into a buffer, with its
+//  2. one by one what the kernel has put into the ring: into a buffer, with its
 //     checksum completed and its tag put back,
 //  3. a super-frame among them: cut into as many buffers as it takes.
 //
@@ -150,43 +144,19 @@ func (q *queue) RxBurst(c *sal.Cache, d []sal.Desc) int {
 	if !q.p.up.Load() {
 		q.seg.End()
 	}
-	n := q.cut(c, d)
-	for n < len(d) && !q.seg.Busy() {
-		s := unsafe.Pointer(&q.ring[int(q.at)*slotLen])
-		status := atomic.LoadUint32((*uint32)(s))
-		if status&unix.TP_STATUS_USER == 0 {
-			break
-		}
-		if !q.p.up.Load() {
-			q.skip(status)
-		} else if status&unix.TP_STATUS_COPY != 0 {
-			q.large((*[slotLen]byte)(s), status)
-			n += q.cut(c, d[n:])
-		} else if x, got := q.take(c, (*[slotLen]byte)(s), status); got == stay {
-			break
-		} else if got == frame {
-			d[n] = x
-			n++
-		} else if got == super {
-			n += q.cut(c, d[n:])
-		}
-		atomic.StoreUint32((*uint32)(s), unix.TP_STATUS_KERNEL)
-		if q.at++; q.at == q.n {
-			q.at = 0
-		}
-	}
+	n := q.ring.read(q, c, d, q.cut(c, d))
 	if n == 0 {
 		q.rest()
 	}
 	return n
 }
 
-// skip drops a slot of a port that is down, with what belongs to it.
-func (q *queue) skip(status uint32) {
-	if status&unix.TP_STATUS_COPY != 0 {
-		q.fetch()
-	}
-	q.seg.End()
+// view is a frame in a ring.
+type view struct {
+	frame     []byte
+	head      gso.Header
+	status    uint32 // of the frame, as the kernel puts it
+	tci, tpid uint16 // the VLAN tag taken off, where status says that there is one
 }
 
 // What take found in a slot.
@@ -195,28 +165,17 @@ type found int
 const (
 	stay  found = iota // no buffer: the frame stays in its slot
 	frame              // a frame
-	super              // a super-frame, which is now in q.super
+	super              // a super-frame, still to be cut
 	none               // nothing for the caller
 )
 
-// take copies the frame of a slot into a buffer.
-func (q *queue) take(c *sal.Cache, s *[slotLen]byte, status uint32) (sal.Desc, found) {
-	length, snap, mac := ne.Uint32(s[atLen:]), int(ne.Uint32(s[atSnap:])), int(ne.Uint16(s[atMAC:]))
-	if s[atPktType] == pktOutgoing {
-		return 0, none
-	}
-	if int(length) != snap || snap < minFrame || mac < gso.HeaderLen || mac+snap > slotLen {
-		q.p.rxErrors.Add(1)
-		return 0, none
-	}
-	h := gso.ParseHeader(s[mac-gso.HeaderLen:])
-	f := s[mac : mac+snap]
-	if h.Super() { // rare: one that fits a slot
-		copy(q.super[superRoom+gso.HeaderLen:], f)
-		q.begin(h, snap, s, status)
+// take copies a frame into a buffer.
+func (q *queue) take(c *sal.Cache, v *view) (sal.Desc, found) {
+	if v.head.Super() {
 		return 0, super
 	}
-	if snap > q.p.maxLen {
+	n := len(v.frame)
+	if n > q.p.maxLen {
 		q.p.rxErrors.Add(1)
 		return 0, none
 	}
@@ -224,36 +183,35 @@ func (q *queue) take(c *sal.Cache, s *[slotLen]byte, status uint32) (sal.Desc, f
 	if !ok {
 		return 0, stay
 	}
-	x := sal.MakeDesc(b, sal.Headroom, uint16(snap))
-	tag, tagged := vlan(s, status)
+	x := sal.MakeDesc(b, sal.Headroom, uint16(n))
+	tag, tagged := v.tag()
 	if tagged {
-		x = sal.MakeDesc(b, sal.Headroom+4, uint16(snap))
+		x = sal.MakeDesc(b, sal.Headroom+4, uint16(n))
 	}
 	to := q.p.pool.Bytes(x)
-	copy(to, f)
-	if h.NeedsCsum && h.Complete(to) != nil {
+	copy(to, v.frame)
+	if v.head.NeedsCsum && v.head.Complete(to) != nil {
 		q.p.rxErrors.Add(1)
 		c.Free(b)
 		return 0, none
 	}
 	if tagged {
-		x = sal.MakeDesc(b, sal.Headroom, uint16(snap+4))
+		x = sal.MakeDesc(b, sal.Headroom, uint16(n+4))
 		insertTag(q.p.pool.Bytes(x), tag)
 	}
 	return x, frame
 }
 
-// vlan is the tag that the kernel took off a frame.
-func vlan(s *[slotLen]byte, status uint32) (tag [4]byte, ok bool) {
-	if status&unix.TP_STATUS_VLAN_VALID == 0 {
+// tag is the VLAN tag that the kernel took off a frame.
+func (v *view) tag() (tag [4]byte, ok bool) {
+	if v.status&unix.TP_STATUS_VLAN_VALID == 0 {
 		return tag, false
 	}
 	tpid := uint16(unix.ETH_P_8021Q)
-	if status&unix.TP_STATUS_VLAN_TPID_VALID != 0 {
-		tpid = ne.Uint16(s[atTPID:])
+	if v.status&unix.TP_STATUS_VLAN_TPID_VALID != 0 {
+		tpid = v.tpid
 	}
-	tci := ne.Uint16(s[atTCI:])
-	return [4]byte{byte(tpid >> 8), byte(tpid), byte(tci >> 8), byte(tci)}, true
+	return [4]byte{byte(tpid >> 8), byte(tpid), byte(v.tci >> 8), byte(v.tci)}, true
 }
 
 // insertTag moves the addresses of the frame at f[4:] to f and writes the tag
@@ -263,44 +221,17 @@ func insertTag(f []byte, tag [4]byte) {
 	copy(f[ethTypeAt:], tag[:])
 }
 
-// large fetches a frame that did not fit its slot from the socket.
-func (q *queue) large(s *[slotLen]byte, status uint32) {
-	n := q.fetch()
-	if n < 0 || s[atPktType] == pktOutgoing {
-		return
-	}
-	if n < gso.HeaderLen+minFrame || n > gso.HeaderLen+gso.MaxSuper {
+// begin starts to cut a super-frame, which must stay where it is until that is
+// done. One with a tag is copied to where there is room in front of it.
+func (q *queue) begin(v *view) {
+	f, h := v.frame, v.head
+	if len(f) > gso.MaxSuper {
 		q.p.rxErrors.Add(1)
 		return
 	}
-	h := gso.ParseHeader(q.super[superRoom:])
-	if !h.Super() { // a plain frame larger than any MTU here
-		q.p.rxErrors.Add(1)
-		return
-	}
-	q.begin(h, n-gso.HeaderLen, s, status)
-}
-
-// fetch takes a frame off the socket's queue and gives its length with the
-// header, which may be more than there is room for; -1 when there is none.
-func (q *queue) fetch() int {
-	room := q.super[superRoom:]
-	for range 3 { // a pending error (device down) comes first
-		n, _, e := unix.Syscall6(unix.SYS_RECVFROM, uintptr(q.fd), uintptr(unsafe.Pointer(&room[0])), uintptr(len(room)),
-			unix.MSG_DONTWAIT|unix.MSG_TRUNC, 0, 0)
-		if e == 0 {
-			return int(n)
-		}
-	}
-	q.p.rxErrors.Add(1)
-	return -1
-}
-
-// begin starts to cut the super-frame of n bytes in q.super.
-func (q *queue) begin(h gso.Header, n int, s *[slotLen]byte, status uint32) {
-	f := q.super[superRoom+gso.HeaderLen:][:n]
-	if tag, ok := vlan(s, status); ok {
-		f = q.super[superRoom+gso.HeaderLen-4:][:n+4]
+	if tag, ok := v.tag(); ok {
+		f = q.super[superRoom+gso.HeaderLen-4:][:len(f)+4]
+		copy(f[4:], v.frame)
 		insertTag(f, tag)
 		h.CsumStart += 4
 	}

@@ -63,6 +63,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -310,6 +311,11 @@ func (p *port) bind(flags uint16) error {
 	p.d.mu.Lock()
 	slots := fillSlots(p.pool.Size(), p.d.queues)
 	p.d.mu.Unlock()
+	if want := p.cfg.Params.Ring; want > 0 {
+		if slots = 1 << bits.Len32(want-1); slots*p.cfg.Queues > p.pool.Size()/2 {
+			return fmt.Errorf("%d queues with a ring of %d packet buffers each, of %d that there are: %w", p.cfg.Queues, slots, p.pool.Size(), sal.ErrInvalid)
+		}
+	}
 	for i := range p.cfg.Queues {
 		s, err := newSocket(p, i, slots)
 		if err != nil {

@@ -158,6 +158,8 @@ type Interfaces_Interface_Port struct {
 	Mtu        *uint16                             `path:"mtu" module:"interfaces"`
 	Pcap       *Interfaces_Interface_Port_Pcap     `path:"pcap" module:"interfaces"`
 	Queues     *uint8                              `path:"queues" module:"interfaces"`
+	Ring       E_Interfaces_Interface_Port_Ring    `path:"ring" module:"interfaces"`
+	RingSize   *uint32                             `path:"ring-size" module:"interfaces"`
 	XdpMode    E_Interfaces_Interface_Port_XdpMode `path:"xdp-mode" module:"interfaces"`
 }
 
@@ -948,6 +950,37 @@ const (
 	Interfaces_Interface_Port_Pcap_Pace_flat_out E_Interfaces_Interface_Port_Pcap_Pace = 2
 )
 
+// E_Interfaces_Interface_Port_Ring is a derived int64 type which is used to represent
+// the enumerated node Interfaces_Interface_Port_Ring. An additional value named
+// Interfaces_Interface_Port_Ring_UNSET is added to the enumeration which is used as
+// the nil value, indicating that the enumeration was not explicitly set by
+// the program importing the generated structures.
+type E_Interfaces_Interface_Port_Ring int64
+
+// IsYANGGoEnum ensures that Interfaces_Interface_Port_Ring implements the yang.GoEnum
+// interface. This ensures that Interfaces_Interface_Port_Ring can be identified as a
+// mapped type for a YANG enumeration.
+func (E_Interfaces_Interface_Port_Ring) IsYANGGoEnum() {}
+
+// ΛMap returns the value lookup map associated with  Interfaces_Interface_Port_Ring.
+func (E_Interfaces_Interface_Port_Ring) ΛMap() map[string]map[int64]ygot.EnumDefinition {
+	return ΛEnum
+}
+
+// String returns a logging-friendly string for E_Interfaces_Interface_Port_Ring.
+func (e E_Interfaces_Interface_Port_Ring) String() string {
+	return ygot.EnumLogString(e, int64(e), "E_Interfaces_Interface_Port_Ring")
+}
+
+const (
+	// Interfaces_Interface_Port_Ring_UNSET corresponds to the value UNSET of Interfaces_Interface_Port_Ring
+	Interfaces_Interface_Port_Ring_UNSET E_Interfaces_Interface_Port_Ring = 0
+	// Interfaces_Interface_Port_Ring_tpacket_v2 corresponds to the value tpacket_v2 of Interfaces_Interface_Port_Ring
+	Interfaces_Interface_Port_Ring_tpacket_v2 E_Interfaces_Interface_Port_Ring = 1
+	// Interfaces_Interface_Port_Ring_tpacket_v3 corresponds to the value tpacket_v3 of Interfaces_Interface_Port_Ring
+	Interfaces_Interface_Port_Ring_tpacket_v3 E_Interfaces_Interface_Port_Ring = 2
+)
+
 // E_Interfaces_Interface_Port_XdpMode is a derived int64 type which is used to represent
 // the enumerated node Interfaces_Interface_Port_XdpMode. An additional value named
 // Interfaces_Interface_Port_XdpMode_UNSET is added to the enumeration which is used as
@@ -1312,6 +1345,10 @@ var ΛEnum = map[string]map[int64]ygot.EnumDefinition{
 	"E_Interfaces_Interface_Port_Pcap_Pace": {
 		1: {Name: "recorded"},
 		2: {Name: "flat-out"},
+	},
+	"E_Interfaces_Interface_Port_Ring": {
+		1: {Name: "tpacket-v2"},
+		2: {Name: "tpacket-v3"},
 	},
 	"E_Interfaces_Interface_Port_XdpMode": {
 		1: {Name: "automatic"},

@@ -70,7 +70,10 @@ func (r *Raw) Offload() error {
 // Recv waits up to 200 ms for a frame; nil when none comes.
 func (r *Raw) Recv() []byte {
 	for {
-		if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}}, 200); n <= 0 {
+		switch n, err := unix.Poll([]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}}, 200); {
+		case err == unix.EINTR: // the runtime preempts by signals
+			continue
+		case n <= 0:
 			return nil
 		}
 		n, _, err := unix.Recvfrom(r.fd, r.buf[:], unix.MSG_DONTWAIT)

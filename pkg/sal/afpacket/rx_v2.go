@@ -1,0 +1,155 @@
+package afpacket
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/gso"
+)
+
+const (
+	slotLen  = 2048
+	blockLen = 1 << 16 // the kernel maps the ring in blocks; a power of two of pages
+
+	// Offsets in a slot: struct tpacket2_hdr, then struct sockaddr_ll.
+	atStatus, atLen, atSnap, atMAC = 0, 4, 8, 12
+	atTCI, atTPID                  = 24, 26
+	atPktType                      = 32 + 10
+)
+
+// ring2 is a ring of TPACKET_V2: slots of one size, each the reader's as soon as
+// a frame is in it. What does not fit a slot waits on the socket (fetch).
+type ring2 struct {
+	mem []byte
+	at  uint32 // next slot to read
+	n   uint32 // slots
+}
+
+func (r *ring2) open(fd, slots int) (err error) {
+	const perBlock = blockLen / slotLen
+	blocks := (slots + perBlock - 1) / perBlock
+	r.n = uint32(blocks * perBlock)
+	req := unix.TpacketReq{Block_size: blockLen, Block_nr: uint32(blocks), Frame_size: slotLen, Frame_nr: r.n}
+	if err = unix.SetsockoptTpacketReq(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
+		return fmt.Errorf("receive ring of %d slots: %w", r.n, err)
+	}
+	r.mem, err = mapRing(fd, blocks*blockLen)
+	return err
+}
+
+// mapRing maps a socket's ring, and keeps the packets in it out of core files.
+func mapRing(fd, length int) ([]byte, error) {
+	m, err := unix.Mmap(fd, 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mapping the receive ring: %w", err)
+	}
+	_ = unix.Madvise(m, unix.MADV_DONTDUMP)
+	return m, nil
+}
+
+func (r *ring2) lost(fd int) uint64 {
+	s, err := unix.GetsockoptTpacketStats(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return 0
+	}
+	return uint64(s.Drops)
+}
+
+func (r *ring2) close() {
+	if r.mem != nil {
+		_ = unix.Munmap(r.mem)
+		r.mem = nil
+	}
+}
+
+func (r *ring2) read(q *queue, c *sal.Cache, d []sal.Desc, n int) int {
+	for n < len(d) && !q.seg.Busy() {
+		s := (*[slotLen]byte)(unsafe.Pointer(&r.mem[int(r.at)*slotLen]))
+		word := (*uint32)(unsafe.Pointer(s))
+		status := atomic.LoadUint32(word)
+		if status&unix.TP_STATUS_USER == 0 {
+			break
+		}
+		v := view{status: status, tci: ne.Uint16(s[atTCI:]), tpid: ne.Uint16(s[atTPID:])}
+		switch {
+		case status&unix.TP_STATUS_COPY != 0:
+			if q.large(s, &v) && q.p.up.Load() {
+				q.begin(&v)
+				n += q.cut(c, d[n:])
+			}
+		case q.p.up.Load() && q.look(s, &v):
+			switch x, got := q.take(c, &v); got {
+			case stay:
+				return n
+			case frame:
+				d[n] = x
+				n++
+			case super: // rare: one that fits a slot
+				f := q.super[superRoom+gso.HeaderLen:][:len(v.frame)]
+				copy(f, v.frame)
+				v.frame = f
+				q.begin(&v)
+				n += q.cut(c, d[n:])
+			}
+		}
+		atomic.StoreUint32(word, unix.TP_STATUS_KERNEL)
+		if r.at++; r.at == r.n {
+			r.at = 0
+		}
+	}
+	return n
+}
+
+// look finds the frame in a slot; false when there is none to hand on.
+func (q *queue) look(s *[slotLen]byte, v *view) bool {
+	length, snap, mac := ne.Uint32(s[atLen:]), int(ne.Uint32(s[atSnap:])), int(ne.Uint16(s[atMAC:]))
+	if s[atPktType] == pktOutgoing {
+		return false
+	}
+	if int(length) != snap || snap < minFrame || mac < gso.HeaderLen || mac+snap > slotLen {
+		q.p.rxErrors.Add(1)
+		return false
+	}
+	v.head = gso.ParseHeader(s[mac-gso.HeaderLen:])
+	v.frame = s[mac : mac+snap]
+	return true
+}
+
+// large fetches a frame that did not fit its slot from the socket; false when it
+// is not a super-frame.
+func (q *queue) large(s *[slotLen]byte, v *view) bool {
+	n := q.fetch()
+	if n < 0 || s[atPktType] == pktOutgoing {
+		return false
+	}
+	if n < gso.HeaderLen+minFrame || n > gso.HeaderLen+gso.MaxSuper {
+		q.p.rxErrors.Add(1)
+		return false
+	}
+	v.head = gso.ParseHeader(q.super[superRoom:])
+	v.frame = q.super[superRoom+gso.HeaderLen:][:n-gso.HeaderLen]
+	if !v.head.Super() { // a plain frame larger than any MTU here
+		q.p.rxErrors.Add(1)
+		return false
+	}
+	return true
+}
+
+// fetch takes a frame off the socket's queue and gives its length with the
+// header, which may be more than there is room for; -1 when there is none.
+func (q *queue) fetch() int {
+	room := q.super[superRoom:]
+	for range 3 { // a pending error (device down) comes first
+		n, _, e := unix.Syscall6(unix.SYS_RECVFROM, uintptr(q.fd), uintptr(unsafe.Pointer(&room[0])), uintptr(len(room)),
+			unix.MSG_DONTWAIT|unix.MSG_TRUNC, 0, 0)
+		if e == 0 {
+			return int(n)
+		}
+	}
+	q.p.rxErrors.Add(1)
+	return -1
+}
