@@ -117,6 +117,7 @@ func canned() *fastpath.State {
 		SAs: []ipsec.SAState{
 			{Name: "b-out", SPI: 4096, Direction: sal.Outbound, AddedAt: began, Packets: 1000, Bytes: 1500000, Seq: 4294967300, Engine: "cpu", Mode: "software", Reason: "asked for"},
 			{Name: "b-in", SPI: 4097, Direction: sal.Inbound, AddedAt: began, Packets: 900, Bytes: 1300000, Seq: 950, Window: 1024,
+				Late:   []ipsec.Late{{Packets: 880}, {From: 1, To: 1, Packets: 17}, {From: 64, To: 127, Packets: 3}, {From: 1024, To: 2047, Dropped: 2}},
 				Errors: []ipsec.Error{{Reason: "esp-icv", Packets: 3}, {Reason: "esp-replay", Packets: 12}}, Engine: "cpu", Mode: "software", Reason: "asked for"},
 		},
 		Policies: []ipsec.PolicyState{{Name: "b-out", Packets: 1000, Bytes: 1500000}, {Name: "b-in", Packets: 900, Bytes: 1300000}, {Name: "icmp", Packets: 4, Bytes: 336}},

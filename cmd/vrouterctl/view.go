@@ -23,6 +23,9 @@ var (
 			"<esp-sa><encryption><encryption-algorithm/></encryption></esp-sa><tunnel/></ipsec-sa-config><ipsec-sa-state/>" +
 			`<direction xmlns="` + nsSAL + `"/><offload xmlns="` + nsSAL + `"/><placement xmlns="` + nsSAL + `"/><counters xmlns="` + nsSAL + `"/>`}
 
+	latenessList = &list{what: "SA", path: saList.path, open: saList.open, close: saList.close, from: saList,
+		inner: "<ipsec-sa-config><anti-replay-window-size/></ipsec-sa-config>" + `<lateness xmlns="` + nsSAL + `"/>`}
+
 	policyList = &list{what: "policy", path: []string{"ipsec-ikeless", "spd", "spd-entry"}, open: `<ipsec-ikeless xmlns="` + nsIKEless + `"><spd>`, close: "</spd></ipsec-ikeless>"}
 )
 
@@ -32,6 +35,7 @@ var views = []view{
 	{words: "routes", short: "the routing tables", aliases: []string{"route"}, filter: `<routing xmlns="` + nsRouting + `"><ribs/></routing>`, table: routes},
 	{words: "neighbours", short: "neighbours by ARP and neighbour discovery", aliases: []string{"neighbors", "neighbour", "neighbor", "arp", "nd"}, list: neighbourList, table: neighbours},
 	{words: "ipsec sa", short: "security associations", aliases: []string{"sas", "sad"}, list: saList, table: sas},
+	{words: "ipsec lateness", short: "how far behind others the packets of SAs come, and what window that takes", list: latenessList, defaults: true, table: latenesses},
 	{words: "ipsec policy", short: "the security policy database, in order", aliases: []string{"policies", "spd"}, list: policyList, table: policies},
 	{words: "drops", short: "why packets died, and where they came in", filter: `<fastpath xmlns="` + nsFast + `"><drops/></fastpath>`, table: drops},
 	{words: "fastpath", short: "workers, buffers and flow cache of the data plane",

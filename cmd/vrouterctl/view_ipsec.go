@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"vrouter/mgmt/data"
@@ -62,6 +64,36 @@ func dropped(sa *data.Container) string {
 		l = append(l, val(e, "reason")+" "+count(e, "packets"))
 	}
 	return or(strings.Join(l, ", "), "0")
+}
+
+// latenesses is the histograms of inbound SAs.
+func latenesses(root *data.Container) *table {
+	t := newTable("no SA has received anything", column{"SA", text}, column{"WINDOW", number}, column{"NEEDED", number}, column{"BEHIND", number},
+		column{"PACKETS", number}, column{"DROPPED", number})
+	for _, s := range entries(sub(root, "ipsec-ikeless", "sad"), "sad-entry") {
+		late := sub(s, "lateness")
+		if late == nil {
+			continue
+		}
+		l := entries(late, "bucket")
+		slices.SortFunc(l, func(a, b *data.Container) int { return cmp.Compare(num(a, "from"), num(b, "from")) })
+		name, window, needed := val(s, "name"), or(val(s, "ipsec-sa-config", "anti-replay-window-size"), "64"), or(val(late, "window-needed"), "more than 32768")
+		if window == "0" {
+			window = "off"
+		}
+		for _, x := range l {
+			behind := val(x, "from")
+			switch to := val(x, "to"); to {
+			case behind:
+			case "":
+				behind += " and more"
+			default:
+				behind += " to " + to
+			}
+			t.add(name, window, needed, behind, count(x, "packets"), count(x, "dropped"))
+		}
+	}
+	return t
 }
 
 func policies(root *data.Container) *table {

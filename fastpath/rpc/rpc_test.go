@@ -208,7 +208,7 @@ func TestValuesSurvive(t *testing.T) {
 	e.state = &fastpath.State{
 		Ifaces:  []iface.State{{Name: "wan", Counters: iface.Counters{RxPackets: 1 << 63}}},
 		Drops:   []fastpath.Drop{{Reason: "esp-replay", Ifaces: []fastpath.IfaceDrop{{Iface: "wan", Packets: 3}}}},
-		SAs:     []ipsec.SAState{{Name: "s", Seq: 1 << 40, Errors: []ipsec.Error{{Reason: "r", Packets: 1}}}},
+		SAs:     []ipsec.SAState{{Name: "s", Seq: 1 << 40, Late: []ipsec.Late{{From: 2, To: 3, Packets: 1, Dropped: 2}}, Errors: []ipsec.Error{{Reason: "r", Packets: 1}}}},
 		Process: &fastpath.Process{},
 	}
 	for _, q := range []*fastpath.Query{{}, {Ifaces: []string{}, SAs: []string{"a", "b"}, Routes: true},

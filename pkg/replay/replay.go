@@ -13,6 +13,9 @@
 // All state is in an area of uint64 words that holds no pointer: the area can
 // lie in mapped memory, inside a security association's record.
 //
+// A window can be off (size 0): it then takes every number, as often as it comes,
+// and only keeps the highest.
+//
 // Not done: resynchronisation after 2^32 or more lost packets (RFC 4303
 // appendix A3); such an association has to be rekeyed.
 package replay
@@ -29,6 +32,10 @@ const (
 	MinSize = 32
 	// MaxSize is the largest window in packets.
 	MaxSize = 8192
+	// Off is the size of a window that takes every number. There is none with
+	// ESN, whose high half is inferred from the window (RFC 4303 section 3.3.3:
+	// without anti-replay ESN should not be negotiated).
+	Off = 0
 )
 
 // Verdict is what the window says about a sequence number.
@@ -73,7 +80,8 @@ const (
 	ringMask  = 1<<16 - 1
 )
 
-// ErrSize reports a window size outside MinSize … MaxSize.
+// ErrSize reports a window size that is neither Off nor in MinSize … MaxSize, or
+// Off with ESN.
 var ErrSize = errors.New("replay: window size out of range")
 
 // Words is the length of the area, in uint64 words, for a window of size
@@ -84,8 +92,9 @@ func Words(size int) int { return wBits + ringBits(size)/64 }
 const MaxWords = wBits + MaxSize/64
 
 // ringBits is the number of bits behind a window: a power of two, so that a
-// number's place in the ring is a mask away.
-func ringBits(size int) int { return max(64, 1<<bits.Len(uint(size-1))) }
+// number's place in the ring is a mask away. A window that is off has one word,
+// which Advance writes and nobody reads.
+func ringBits(size int) int { return 1 << bits.Len(uint(max(size, 64)-1)) }
 
 // Window is a view of an area. It is a value that can be made for each packet
 // or kept; the state is in the area. One goroutine at a time may use it.
@@ -94,10 +103,13 @@ func ringBits(size int) int { return max(64, 1<<bits.Len(uint(size-1))) }
 type Window struct{ area []uint64 }
 
 // Init empties the area and sets the window's size in packets (MinSize to
-// MaxSize, any number) and whether numbers have 64 bits (ESN). The area must
+// MaxSize, any number, or Off) and whether numbers have 64 bits (ESN). The area must
 // have Words(size) words.
 func Init(area []uint64, size int, esn bool) (Window, error) {
-	if size < MinSize || size > MaxSize {
+	switch {
+	case size == Off && esn:
+		return Window{}, fmt.Errorf("%w: off, with extended sequence numbers", ErrSize)
+	case size != Off && (size < MinSize || size > MaxSize):
 		return Window{}, fmt.Errorf("%w: %d", ErrSize, size)
 	}
 	if len(area) < Words(size) {
@@ -116,7 +128,7 @@ func View(area []uint64) Window {
 	return Window{area[:wBits+(area[wConf]>>ringShift&ringMask)/64]}
 }
 
-// Size is the window's size in packets.
+// Size is the window's size in packets, Off if it takes every number.
 func (w Window) Size() int { return int(w.area[wConf] & sizeMask) }
 
 // ESN says whether sequence numbers have 64 bits.
@@ -125,10 +137,18 @@ func (w Window) ESN() bool { return w.area[wConf]&esnFlag != 0 }
 // Top is the highest number accepted so far, 0 if none.
 func (w Window) Top() uint64 { return w.area[wTop] }
 
+// Behind is how far number seq lies behind the right edge, 0 if it does not.
+func (w Window) Behind(seq uint64) uint64 {
+	if top := w.Top(); seq < top {
+		return top - seq
+	}
+	return 0
+}
+
 // Seen tells whether number seq, which must be inside the window, has been
 // accepted; for showing the window. A number outside it counts as not seen.
 func (w Window) Seen(seq uint64) bool {
-	return seq <= w.Top() && w.test(w.Top(), w.area[wConf], seq) == Replayed
+	return seq <= w.Top() && w.test(w.Top(), w.area[wConf], seq) == Replayed // never, if it is off
 }
 
 // Restore sets the right edge and takes every number up to it as seen: for an
@@ -191,6 +211,9 @@ func (w Window) test(top, conf, seq uint64) Verdict {
 	if seq > top {
 		return OK
 	}
+	if conf&sizeMask == Off {
+		return OK
+	}
 	if seq == 0 {
 		return Invalid
 	}
@@ -209,7 +232,7 @@ func (w Window) test(top, conf, seq uint64) Verdict {
 func (w Window) Accept(seq uint64) Verdict {
 	conf, top := w.area[wConf], w.area[wTop]
 	if seq <= top {
-		if v := w.test(top, conf, seq); v != OK {
+		if v := w.test(top, conf, seq); v != OK || conf&sizeMask == Off {
 			return v
 		}
 	} else {

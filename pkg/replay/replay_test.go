@@ -267,6 +267,54 @@ func TestInitErrors(t *testing.T) {
 	}
 }
 
+// TestOff: a window that is off takes every number, as often as it comes, and
+// keeps the highest; turned on again it takes none of them twice.
+func TestOff(t *testing.T) {
+	var area [MaxWords]uint64
+	w, err := Init(area[:], Off, false)
+	if err != nil || w.Size() != Off {
+		t.Fatal(w.Size(), err)
+	}
+	top, r := uint64(0), rand.New(rand.NewPCG(8, 8))
+	for i := range 10000 {
+		lo := uint32(r.IntN(300))
+		switch i % 1000 {
+		case 500:
+			lo = 1<<32 - 1 // and around: numbers begin anew (RFC 4303 section 3.3.3)
+		case 0:
+			lo = 0
+		}
+		if i%3 == 0 && w.Top() < 1<<32-1 {
+			lo = uint32(w.Top() + 1)
+		}
+		seq, v := w.Check(lo)
+		if v != OK || seq != uint64(lo) {
+			t.Fatalf("%d behind %d: %d, %v", lo, w.Top(), seq, v)
+		}
+		if want := max(top, seq) - seq; w.Behind(seq) != want {
+			t.Fatalf("%d is %d behind %d, want %d", seq, w.Behind(seq), top, want)
+		}
+		if !Advance(&area, seq) {
+			if v := w.Accept(seq); v != OK {
+				t.Fatalf("%d behind %d: %v", seq, w.Top(), v)
+			}
+		}
+		if top = max(top, seq); w.Top() != top || w.Seen(seq) {
+			t.Fatalf("behind %d the top is %d", top, w.Top())
+		}
+	}
+	on, err := Init(area[:], 64, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	on.Restore(top)
+	for lo := range uint32(300) {
+		if _, v := on.Check(lo); v == OK {
+			t.Fatalf("%d accepted once more", lo)
+		}
+	}
+}
+
 func FuzzWindow(f *testing.F) {
 	f.Add(uint16(64), uint64(0), true, []byte{1, 2, 2, 0, 200})
 	f.Add(uint16(1024), uint64(1<<32-3), true, []byte{1, 1, 1, 1, 1, 255, 250})

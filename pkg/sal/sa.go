@@ -26,7 +26,7 @@ type SAConfig struct {
 	// Key.
 	IntegrityKey []byte
 	ESN          bool
-	// ReplayWindow in packets, 64 to 8192; ModeProtocol only.
+	// ReplayWindow in packets, 32 to 8192, 0 off; ModeProtocol only.
 	ReplayWindow uint32
 	// Seq is the last sequence number used (outbound) or the top of the window
 	// (inbound); ModeProtocol only.

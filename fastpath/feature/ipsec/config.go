@@ -109,7 +109,9 @@ type SA struct {
 	// sal.SAConfig's.
 	Key, IntegrityKey Secret
 	ESN               bool
-	ReplayWindow      uint32 // packets, 64 to 8192
+	// ReplayWindow is how many packets the replay window of an inbound SA holds,
+	// 32 to 8192; 0 is off, which cannot be had with ESN.
+	ReplayWindow uint32
 	// DF is what the outer IPv4 header has.
 	DF DF
 	// DSCP is the outer DSCP for each of the 64 inner ones; nil: the same.
@@ -171,14 +173,25 @@ type SAState struct {
 	Packets  uint64
 	Bytes    uint64 // inner IP packets
 	Seq      uint64 // last used (outbound) or top of the window (inbound)
-	Window   uint32
-	Bitmap   uint64 // the newest 64 of the window, bit i = Seq-i seen
+	Window   uint32 // packets, 0: off
+	Bitmap   uint64 // the newest 64 of the window, bit i = Seq-i seen; 0 without one
+	Late     []Late // inbound: how late packets came, the punctual first; those that none did are left out
 	Replayed uint64 // dropped as replayed or late
 	Failed   uint64 // dropped for a bad ICV
 	Errors   []Error
 	Engine   string // placement
 	Mode     string
 	Reason   string // why there
+}
+
+// Late counts packets by how far their sequence number was behind the highest so
+// far.
+type Late struct {
+	From, To uint64 // numbers behind, both inclusive; 0: ahead. To is 0 without an end
+	Packets  uint64 // accepted
+	// Dropped is how many the window was too small for. Nobody has proved them
+	// genuine: whoever can send to the router can make such packets.
+	Dropped uint64
 }
 
 // Error is one drop reason's count.

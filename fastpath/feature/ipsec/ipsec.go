@@ -17,6 +17,7 @@ import (
 //	walk.go      policy: what new flows do
 //	seal.go      outbound: sequence number, ESP and outer header, engine, out
 //	open.go      inbound: replay check, engine, window, trailer, round again
+//	late.go      how late packets come
 //	esp.go       the bytes of ESP
 //	spd.go, selector.go, spi.go   what policy looks up
 //	sad.go       SAs as workers see them
@@ -105,6 +106,12 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 	if d.errs, err = mem.NewTable[saErrors](int(o.MaxSAs), mem.Options{SmallPages: true}); err != nil {
 		return nil, err
 	}
+	if d.late, err = mem.NewTable[lateness](int(o.MaxSAs), mem.Options{SmallPages: true}); err != nil {
+		return nil, err
+	}
+	for _, slot := range d.live.byTag {
+		d.late.At(slot).since = d.live.line(slot).Packets
+	}
 	d.limits = make([]atomic.Pointer[limits], o.MaxSAs)
 	if d.bySPI, err = newSPITable(env); err != nil {
 		return nil, err
@@ -135,7 +142,7 @@ func (f *Feature) Close() error {
 	for _, e := range f.engines {
 		errs = append(errs, e.session.Close())
 	}
-	errs = append(errs, f.sad.live.close(), f.sad.rec.Unmap(), f.sad.errs.Unmap(), f.sad.bySPI.close())
+	errs = append(errs, f.sad.live.close(), f.sad.rec.Unmap(), f.sad.errs.Unmap(), f.sad.late.Unmap(), f.sad.bySPI.close())
 	return errors.Join(errs...)
 }
 

@@ -69,8 +69,7 @@ const (
 	liveMagic  = "vrouter-sa-live\x02"
 	liveMagic1 = "vrouter-sa-live\x01" // had Unix times, and no states
 	liveHeader = 4096
-	minWindow  = 64
-	maxWindow  = 8192
+	maxWindow  = replay.MaxSize
 	// windowWords is the stride of windows: an odd number of lines.
 	windowWords = maxWindow/64 + 8
 	defaultSAs  = 1 << 16

@@ -14,7 +14,7 @@ import (
 
 // TestReplayWindow goes to both edges of windows of many sizes.
 func TestReplayWindow(t *testing.T) {
-	for _, size := range []uint32{64, 65, 100, 127, 128, 129, 1000, 1024, 4095, 4096, 4097, 8191, 8192} {
+	for _, size := range []uint32{32, 33, 64, 65, 100, 127, 128, 129, 1000, 1024, 4095, 4096, 4097, 8191, 8192} {
 		for _, esn := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d/esn=%v", size, esn), func(t *testing.T) {
 				s := newSite(t, nil)

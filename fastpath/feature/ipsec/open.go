@@ -65,6 +65,9 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		if seq-top-1 >= 1<<30 || w.shared {
 			var verdict replay.Verdict
 			if seq, verdict = w.check(r, lo); verdict != replay.OK {
+				if verdict == replay.TooOld {
+					w.f.sad.late.At(r.live).dropped(top, seq)
+				}
 				w.drop(c, v.IP(i), v.In[i], r, replayed[verdict])
 				continue
 			}
@@ -115,15 +118,20 @@ func (w *worker) check(r *record, lo uint32) (seq uint64, v replay.Verdict) {
 
 // accept enters a genuine packet's number. It fails for the second of two copies
 // that were both under way. (check has made the window fit, where its size counts.)
-func (w *worker) accept(r *record, seq uint64) (v replay.Verdict) {
+// late is how far behind the window's top it came.
+func (w *worker) accept(r *record, seq uint64) (v replay.Verdict, late uint64) {
 	if !w.shared {
-		return replay.View(w.f.sad.live.window(r.live)).Accept(seq)
+		x := replay.View(w.f.sad.live.window(r.live))
+		late = x.Behind(seq)
+		return x.Accept(seq), late
 	}
 	live := w.f.sad.live.line(r.live)
 	live.hold()
-	v = w.window(r).Accept(seq)
+	x := w.window(r)
+	late = x.Behind(seq)
+	v = x.Accept(seq)
 	live.release()
-	return v
+	return v, late
 }
 
 // opened goes on with packets whose ICV was right: those at the beginning of a
@@ -142,8 +150,10 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 		r := (*record)(unsafe.Add(recs, uintptr(x.handle())*recordSize))
 		esp := mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Off))
 		seq := uint64(j.SeqHi)<<32 | uint64(bits.ReverseBytes32(mem.Load32(esp, 4)))
+		late := uint64(0)
 		if w.shared || !replay.Advance((*[replay.MaxWords]uint64)(unsafe.Add(windows, uintptr(r.live)*windowWords*8)), seq) {
-			if v := w.accept(r, seq); v != replay.OK {
+			var v replay.Verdict
+			if v, late = w.accept(r, seq); v != replay.OK {
 				w.drop(c, j.Desc, x.in(), r, replayed[v])
 				continue
 			}
@@ -169,6 +179,9 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 			live.Packets++
 			live.Bytes += uint64(n)
 			live.UsedAt = used
+		}
+		if late != 0 {
+			d.late.At(r.live).accepted(late)
 		}
 		if loop.N == len(loop.Desc) {
 			c.Drop(j.Desc, x.in(), drop.LoopFull)

@@ -50,6 +50,7 @@ func (p *prepared) begin() {
 		if s.fresh {
 			l.begin(s.slot, s.tag, &s.SA)
 			*p.f.sad.errs.At(s.slot) = saErrors{}
+			*p.f.sad.late.At(s.slot) = lateness{}
 		}
 		s.added = l.ident(s.slot).AddedAt
 	}

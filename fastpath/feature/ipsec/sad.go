@@ -13,6 +13,7 @@ import (
 
 	"vrouter/fastpath/drop"
 	"vrouter/pkg/mem"
+	"vrouter/pkg/replay"
 	"vrouter/pkg/sal"
 )
 
@@ -28,7 +29,7 @@ type record struct {
 	spiBE  uint32 // SPI as it lies on the wire
 	sum    uint32 // over hdr4 without TOS and length, in memory order
 	flags  uint32
-	window uint16   // replay window in packets
+	window uint16   // replay window in packets, 0: off
 	engine uint8    // which engine
 	hdrLen uint8    // of the outer IP header
 	hdr4   [20]byte // outer IPv4 header: TOS 0, length 0, checksum 0
@@ -88,6 +89,7 @@ type sad struct {
 	live   *liveFile
 	rec    mem.Table[record]
 	errs   mem.Table[saErrors]      // by slot
+	late   mem.Table[lateness]      // by slot
 	limits []atomic.Pointer[limits] // by slot
 	bySPI  *spiTable
 }
@@ -148,8 +150,11 @@ func checkSA(s *SA) (field string, err error) {
 		return "Remote", fmt.Errorf("%v cannot be a tunnel's address", s.Remote)
 	case s.Local.Is4() != s.Remote.Is4():
 		return "Remote", fmt.Errorf("tunnel addresses %v and %v are of different families", s.Local, s.Remote)
-	case s.Direction == sal.Inbound && (s.ReplayWindow < minWindow || s.ReplayWindow > maxWindow):
-		return "ReplayWindow", fmt.Errorf("anti-replay window of %d packets: %d to %d are built", s.ReplayWindow, minWindow, maxWindow)
+	case s.Direction == sal.Inbound && s.ReplayWindow == replay.Off && s.ESN:
+		// As Linux does it.
+		return "ReplayWindow", errors.New("extended sequence numbers need an anti-replay window: it tells the half that is not on the wire (RFC 4303 section 3.3.3)")
+	case s.Direction == sal.Inbound && s.ReplayWindow != replay.Off && (s.ReplayWindow < replay.MinSize || s.ReplayWindow > replay.MaxSize):
+		return "ReplayWindow", fmt.Errorf("anti-replay window of %d packets: %d to %d are built, and 0 for none", s.ReplayWindow, replay.MinSize, replay.MaxSize)
 	case s.DF > SetDF:
 		return "DF", fmt.Errorf("way %d of setting DF does not exist", s.DF)
 	case s.DSCP != nil && len(s.DSCP) != 64:

@@ -368,6 +368,8 @@ func (l *lane) send(c *pipeline.Ctx, jobs []sal.Job) int {
 func (l *lane) failed(c *pipeline.Ctx, j *sal.Job, r *record) {
 	if j.Op == sal.Seal {
 		l.w.uncount(l.w.f.sad.live.line(r.live), inner(j))
+	} else if j.Status == sal.StatusBadICV && r.flags&recESN != 0 {
+		l.guessed(c, j, r)
 	}
 	l.w.drop(c, j.Desc, cookie(j.Cookie).in(), r, reasons[j.Status&15])
 }

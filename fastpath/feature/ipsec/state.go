@@ -34,6 +34,7 @@ func (f *Feature) state(name string, s *sa) SAState {
 	}
 	if s.Direction == sal.Inbound {
 		st.Seq, st.Bitmap = f.window(s.slot)
+		st.Late = f.sad.late.At(s.slot).counts(st.Packets)
 	}
 	for r, n := range f.errors(s) {
 		if n == 0 {

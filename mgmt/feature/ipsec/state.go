@@ -3,6 +3,7 @@ package ipsec
 import (
 	"context"
 	"math"
+	"strconv"
 	"time"
 
 	"vrouter/fastpath"
@@ -10,6 +11,7 @@ import (
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/data"
 	"vrouter/mgmt/internal/oper"
+	"vrouter/pkg/replay"
 	"vrouter/pkg/sal"
 )
 
@@ -85,6 +87,7 @@ func writeSA(w *oper.Writer, s *ipsec.SAState) {
 			w.Text("expired", x)
 		}
 	})
+	w.In("vrouter-sal:lateness", func() { writeLate(w, s) })
 	w.In("vrouter-sal:counters", func() {
 		w.Uint("packets", s.Packets)
 		w.Uint("bytes", s.Bytes)
@@ -104,9 +107,33 @@ func current(w binding.Content, age, idle time.Duration, packets, bytes uint64) 
 	w.Gauge("idle", seconds(idle), math.MaxUint32)
 }
 
+// writeLate writes the histogram of an inbound SA, and what it says about the
+// window.
+func writeLate(w *oper.Writer, s *ipsec.SAState) {
+	if len(s.Late) == 0 {
+		return
+	}
+	// A window of n holds what is at most n-1 behind.
+	if last := s.Late[len(s.Late)-1]; last.From == 0 || last.To > 0 {
+		w.Uint("window-needed", max(replay.MinSize, last.To+1))
+	}
+	for _, x := range s.Late {
+		w.Entry("bucket", []string{strconv.FormatUint(x.From, 10)}, func() {
+			if x.From == 0 || x.To > 0 {
+				w.Uint("to", x.To)
+			}
+			w.Uint("packets", x.Packets)
+			w.Uint("dropped", x.Dropped)
+		})
+	}
+}
+
 // bottom is the lowest sequence number of a window whose top is given; there is
-// no number 0.
+// no number 0. A window that is off has no bottom but its top.
 func bottom(top uint64, width uint32) uint64 {
+	if width == 0 {
+		return top
+	}
 	if top < uint64(width) {
 		return min(1, top)
 	}

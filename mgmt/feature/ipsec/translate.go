@@ -9,6 +9,8 @@ import (
 	"vrouter/mgmt/data"
 	"vrouter/mgmt/internal/touch"
 	"vrouter/mgmt/yang"
+	"vrouter/pkg/replay"
+	"vrouter/pkg/sal"
 )
 
 // Translate implements binding.Binding. SPD entries come first, as they say
@@ -128,6 +130,11 @@ func (t *translation) sa(name string, old, c *data.Container) {
 			return
 		}
 		about.dir, s.Direction = dir, dir
+	}
+	if s.Direction == sal.Inbound && s.ESN && s.ReplayWindow == replay.Off {
+		t.bad(&data.Error{Tag: "invalid-value", Path: t.b.pathOf(t.b.sad, name) + saConfig + "/anti-replay-window-size",
+			Msg: "extended sequence numbers need a window: it tells the half that is not on the wire (RFC 4303 section 3.3.3); set ext-seq-num to false"})
+		return
 	}
 	known, _ := t.ch.sas.Get(name)
 	t.ch.setSA(name, about)
