@@ -77,6 +77,7 @@ func (e *Local) step() time.Duration {
 		e.f.reass.Tick(now)
 		e.f.ipsec.Tick()
 		e.env.Grace.Poll()
+		e.reap()
 	}
 	wait := e.slow - now
 	wait = min(wait, e.f.ipsec.Timers())

@@ -69,7 +69,25 @@ type Change struct {
 // Global is what concerns the whole fast path.
 type Global struct {
 	BusyPoll bool // workers never sleep
+	// Workers is how many poll loops there are; 0: as many as the process was
+	// started with. Changed while packets flow, none is lost by it.
+	Workers int
+	// Cores are the processors of workers, in order, at most as many as these;
+	// workers beyond run anywhere. nil: as the process was started.
+	Cores []int
+	// Spread says who works on what a port receives.
+	Spread Spreading
 }
+
+// Spreading says who works on what a port receives: see pipeline.Spreading.
+type Spreading = pipeline.Spreading
+
+// The ways.
+const (
+	SpreadAuto     = pipeline.SpreadAuto
+	SpreadSoftware = pipeline.SpreadSoftware
+	SpreadQueues   = pipeline.SpreadQueues
+)
 
 // Event is something that happened in the data plane by itself.
 type Event = event.Event
@@ -156,17 +174,38 @@ type Process struct {
 	PID       int
 	StartedAt int64 // Unix nanoseconds
 	Label     string
-	Workers   []Worker
-	Buffers   Buffers
-	Flows     Flows
-	Engines   []EngineInfo
-	Events    event.Stats
+	Workers   []Worker // those at work
+	// Changes is how often their number, processors or spreading were changed.
+	Changes uint64
+	Buffers Buffers
+	Flows   Flows
+	Engines []EngineInfo
+	Events  event.Stats
 }
 
 // Worker is one poll loop.
 type Worker struct {
-	ID, CPU                       int
+	ID, CPU                       int    // CPU: that it is bound to; -1: none
 	Packets, Bursts, Turns, Idles uint64 // Idles: times it went to sleep
+	// RunsOn is the processor that it ran on last, -1 unknown; Busy the time spent
+	// in turns that met work, in nanoseconds, Load the percentage in the last second.
+	RunsOn int
+	Busy   uint64
+	Load   int
+	Flows  int // in its cache
+	// Given are packets handed to other workers to work on, Taken those that it took
+	// over, Sent frames given to others to be sent.
+	Given, Taken, Sent uint64
+	// Queues are those that it receives from.
+	Queues []WorkerQueue
+}
+
+// WorkerQueue is a queue of an interface's port.
+type WorkerQueue struct {
+	Iface string
+	Queue int
+	// Spread: what is received is spread over the workers.
+	Spread bool
 }
 
 // Buffers accounts for the packet buffers: Total = Free + Cached + Ports +

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"vrouter/fastpath/event"
@@ -42,7 +40,12 @@ type Options struct {
 	Buffers  int // packet buffers; 16384
 	Workers  int // poll loops; 1
 	// CPUs are the cores of the workers, in order; missing or negative: any.
+	// Usable are those that a change may name; nil: all that the process may use.
+	// Reserve is told of new ones, to keep other threads off them, before workers
+	// are bound to them; nil: nobody has to be.
 	CPUs     []int
+	Usable   []int
+	Reserve  func(cpus []int) error
 	StateDir string // for what must survive kill -9; "": nowhere
 	// Flows4 and Flows6 size each worker's flow caches; 1 << 20 and 1 << 18;
 	// negative: no cache. Memory is used as flows come.
@@ -69,10 +72,11 @@ type Local struct {
 	env     *pipeline.Env
 	pool    *sal.Pool
 	f       features
-	workers []*worker.Worker
+	workers []*worker.Worker // all there are, at work or not
+	crew    crew
+	order   *pipeline.Order
 
 	slot   chan struct{} // full while a change is prepared
-	stop   atomic.Bool
 	done   sync.WaitGroup
 	notify chan struct{}
 	quit   chan struct{}
@@ -109,9 +113,7 @@ func New(o Options) (*Local, error) {
 		return nil, err
 	}
 	e.started = o.Now()
-	if !o.Manual {
-		e.start()
-	}
+	e.start()
 	return e, nil
 }
 
@@ -147,11 +149,11 @@ func (o *Options) defaults() {
 func (e *Local) build() (err error) {
 	o := &e.opt
 	grace := mem.NewGrace()
-	env := &pipeline.Env{Registry: o.Registry, Workers: o.Workers, StateDir: o.StateDir, Log: o.Log, Grace: grace, Now: o.Now,
+	env := &pipeline.Env{Registry: o.Registry, Workers: o.Workers, Mesh: &pipeline.Mesh{}, StateDir: o.StateDir, Log: o.Log, Grace: grace, Now: o.Now,
 		Events: event.NewLog(o.Now)}
 	e.env = env
 	env.Gen.Store(1)
-	env.Snap.Store(&pipeline.Snapshot{Ifaces: &pipeline.Ifaces{}})
+	env.Snap.Store(&pipeline.Snapshot{Ifaces: &pipeline.Ifaces{}, Crew: &pipeline.Crew{}})
 	if env.Pool, err = sal.NewPool(o.Buffers); err != nil {
 		return err
 	}
@@ -178,16 +180,8 @@ func (e *Local) build() (err error) {
 	if e.f.ipsec, err = ipsec.New(env, ipsec.Options{MaxSAs: uint32(o.MaxSAs), BootID: bootID(), Boottime: o.Boottime}); err != nil {
 		return err
 	}
-	for i := range o.Workers {
-		w, err := worker.New(env, worker.Config{ID: i, Order: e.f.order(), Flows: [2]int{o.Flows4, o.Flows6}, Notify: e.wake})
-		if err != nil {
-			return err
-		}
-		_, to := w.Ctx().Control()
-		env.Control.AddWorker(to)
-		e.workers = append(e.workers, w)
-	}
-	return nil
+	e.order = e.f.order()
+	return e.initCrew()
 }
 
 // bootID tells one boot of the machine from another; "" where the kernel does
@@ -197,22 +191,13 @@ func bootID() string {
 	return string(b)
 }
 
-// start starts the workers and the control side. The runtime needs a processor
-// beside those that the workers never leave.
+// start starts the workers and the control side.
 func (e *Local) start() {
-	if n := e.opt.Workers + 1; runtime.GOMAXPROCS(0) < n {
-		runtime.GOMAXPROCS(n)
+	for i := range e.crew.n {
+		e.launch(i)
 	}
-	for i, w := range e.workers {
-		cpu := -1
-		if i < len(e.opt.CPUs) {
-			cpu = e.opt.CPUs[i]
-		}
-		e.done.Add(1)
-		go func() {
-			defer e.done.Done()
-			w.Run(&e.stop, cpu)
-		}()
+	if e.opt.Manual {
+		return
 	}
 	e.done.Add(1)
 	go func() {
@@ -255,8 +240,12 @@ func (e *Local) Prepare(ctx context.Context, c *Change) (Ticket, error) {
 		<-e.slot
 		return 0, ErrClosed
 	}
-	t := &ticket{change: c, builder: &pipeline.Builder{Env: e.env, Snap: *e.env.Snap.Load()}}
-	var err error
+	t := &ticket{change: c, builder: &pipeline.Builder{Env: e.env, Snap: *e.env.Snap.Load(), Workers: e.env.Workers}}
+	err := e.prepareCrew(t.builder, c.Global)
+	if err != nil {
+		<-e.slot
+		return 0, err
+	}
 	if t.parts, err = e.f.prepare(t.builder, c); err != nil {
 		<-e.slot
 		return 0, err
@@ -344,6 +333,9 @@ func (e *Local) Publish(_ context.Context, id Ticket) error {
 		e.kickAll()
 	}
 	e.settle(t)
+	if c.Global != nil {
+		e.recrew(c.Global)
+	}
 	return nil
 }
 
@@ -448,8 +440,8 @@ func (e *Local) Turn(i int) int {
 // Worker is worker i, for benchmarks that turn it themselves.
 func (e *Local) Worker(i int) *worker.Worker { return e.workers[i] }
 
-// Workers is the number of poll loops.
-func (e *Local) Workers() int { return len(e.workers) }
+// Workers is the number of poll loops at work.
+func (e *Local) Workers() int { return e.crew.n }
 
 // Pool is the packet buffers.
 func (e *Local) Pool() *sal.Pool { return e.pool }
@@ -472,8 +464,8 @@ func (e *Local) Close() error {
 	if e.f.neigh.Farewell() {
 		e.flush()
 	}
+	e.crew.stop()
 	e.mu.Unlock()
-	e.stop.Store(true)
 	close(e.quit)
 	e.kickAll()
 	e.done.Wait()
@@ -493,7 +485,7 @@ func (e *Local) Close() error {
 	for _, w := range e.workers {
 		errs = append(errs, w.Close())
 	}
-	errs = append(errs, e.env.Control.Close())
+	errs = append(errs, e.env.Mesh.Close(e.env.Control), e.env.Control.Close())
 	if s := e.pool.Stats(); s.Free != s.Total {
 		errs = append(errs, fmt.Errorf("%d of %d packet buffers are not accounted for", s.Total-s.Free, s.Total))
 	} else {

@@ -130,14 +130,13 @@ func (e *Local) drops() []Drop {
 
 func (e *Local) process() *Process {
 	p := &Process{PID: os.Getpid(), StartedAt: e.started, Label: e.label, Engines: e.engines(), Events: e.env.Events.Stats()}
-	waiting := e.f.neigh.Waiting() + e.f.reass.Held()
+	waiting := e.f.neigh.Waiting() + e.f.reass.Held() + e.env.Mesh.Len(-1)
+	p.Changes = e.crew.changes
 	for i, w := range e.workers {
 		s := w.Stats()
-		cpu := -1
-		if i < len(e.opt.CPUs) {
-			cpu = e.opt.CPUs[i]
+		if i < e.crew.n {
+			p.Workers = append(p.Workers, e.worker(i, &s))
 		}
-		p.Workers = append(p.Workers, Worker{ID: i, CPU: cpu, Packets: s.Packets, Bursts: s.Bursts, Turns: s.Turns, Idles: s.Idles})
 		p.Flows.Size += s.FlowSize
 		p.Flows.Used += s.FlowUsed
 		p.Flows.Hits += s.Hits

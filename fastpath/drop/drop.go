@@ -119,6 +119,7 @@ const (
 	// the pipeline itself
 	NoBuffer
 	LoopFull
+	HandoffFull
 	Shutdown
 
 	N // how many
@@ -216,9 +217,10 @@ var Table = [N]Info{
 	SALDevice:           {"sal-device", Fault, "The crypto engine failed or is gone."},
 	SALQueueFull:        {"sal-queue-full", Resource, "The crypto engine's queue is full."},
 
-	NoBuffer: {"no-buffer", Resource, "No free packet buffer."},
-	LoopFull: {"loop-full", Resource, "Too many packets went round inside the vRouter at once."},
-	Shutdown: {"shutdown", Normal, "The fast path was stopped while the packet was inside."},
+	NoBuffer:    {"no-buffer", Resource, "No free packet buffer."},
+	LoopFull:    {"loop-full", Resource, "Too many packets went round inside the vRouter at once."},
+	HandoffFull: {"handoff-full", Resource, "Another worker, who has the flow or the port's queue, takes no more packets."},
+	Shutdown:    {"shutdown", Normal, "The fast path was stopped while the packet was inside."},
 }
 
 // Info describes r.

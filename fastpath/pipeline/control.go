@@ -12,6 +12,7 @@ type Control struct {
 	cache *sal.Cache
 	ifs   *IfTables
 	to    []CtlRing
+	live  int // workers at work
 	kick  func(worker int)
 }
 
@@ -23,6 +24,10 @@ func NewControl(pool *sal.Pool, kick func(worker int)) (*Control, error) {
 	}
 	return &Control{pool: pool, cache: pool.NewCache(), ifs: ifs, kick: kick}, nil
 }
+
+// SetWorkers says how many workers are at work: what is meant for another goes
+// through the first.
+func (c *Control) SetWorkers(n int) { c.live = n }
 
 // AddWorker tells of a worker's ring.
 func (c *Control) AddWorker(to CtlRing) { c.to = append(c.to, to) }
@@ -83,6 +88,9 @@ func (c *Control) Reject(worker int, m CtlMsg, r Reject) {
 }
 
 func (c *Control) put(worker int, m CtlMsg) bool {
+	if worker >= c.live {
+		worker = 0
+	}
 	if worker >= len(c.to) || !c.to[worker].Put(m) {
 		return false
 	}

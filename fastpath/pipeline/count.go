@@ -27,14 +27,19 @@ type Counters struct {
 // NewCounters makes the tables for so many workers.
 func NewCounters(workers int, g *mem.Grace) (*Counters, error) {
 	c := &Counters{slots: mem.NewSlots(MaxCounters, g, nil)}
-	for range workers {
+	return c, c.grow(workers)
+}
+
+// grow makes the tables of workers that come later.
+func (c *Counters) grow(workers int) error {
+	for len(c.w) < workers {
 		t, err := mem.NewTable[Counter](MaxCounters, mem.Options{SmallPages: true})
 		if err != nil {
-			return nil, fmt.Errorf("counters: %w", err)
+			return fmt.Errorf("counters: %w", err)
 		}
 		c.w = append(c.w, t)
 	}
-	return c, nil
+	return nil
 }
 
 // Alloc gives a handle whose counts begin at 0; false when all are out.

@@ -54,11 +54,14 @@ type Ctx struct {
 	Gen uint32
 	// Snap is the policy of this turn.
 	Snap *Snapshot
+	// Shared tells that other workers may be at work on the same SAs.
+	Shared bool
 
 	Tx    TxList
 	Loop  LoopList
 	Error ErrorList
 	ctl   ctlOut
+	hand  handTx
 
 	ports  []sal.PortQueue // by IfIndex; nil: not there
 	counts mem.Table[Counter]
@@ -72,6 +75,9 @@ type Ctx struct {
 func NewCtx(env *Env, i int) (*Ctx, error) {
 	ifs, err := NewIfTables()
 	if err != nil {
+		return nil, err
+	}
+	if err := env.Counters.grow(i + 1); err != nil {
 		return nil, err
 	}
 	c := &Ctx{Env: env, Pool: env.Pool, Cache: env.Pool.NewCache(), Worker: i, ifs: ifs, counts: env.Counters.Worker(i)}

@@ -106,7 +106,8 @@ type FIB interface {
 type Env struct {
 	Pool     *sal.Pool
 	Registry *sal.Registry
-	Workers  int
+	Workers  int    // control side; see Crew
+	Mesh     *Mesh  // hand-off among them
 	StateDir string // for what must survive kill -9; "": nowhere
 	Log      *slog.Logger
 

@@ -13,6 +13,7 @@ type Iface struct {
 	Name    string
 	Port    sal.Port // nil while it is administratively down
 	Queues  int      // of Port, assigned to workers in turn
+	Receive int      // of these, from the first on, how many receive
 	MAC     [6]byte
 	MACWord uint64    // as burst.MACWord
 	MTU     [2]uint16 // IPv4, IPv6: largest packet in bytes

@@ -20,6 +20,7 @@ type Part any
 type Snapshot struct {
 	Ifaces *Ifaces
 	Parts  [slots]Part
+	Crew   *Crew
 }
 
 // Builder collects one change: the new Parts, names resolved as they will be
@@ -27,6 +28,8 @@ type Snapshot struct {
 type Builder struct {
 	Env  *Env
 	Snap Snapshot // begins as a copy of the live one
+	// Workers is how many there will be after the change.
+	Workers int
 	// Names finds the index of an interface by name as it is after the change;
 	// 0: none of that name. Set by iface.
 	Names func(name string) IfIndex

@@ -104,8 +104,7 @@ func (c *Ctx) transmit(out IfIndex, d []sal.Desc, way []uint32, octets uint64) {
 	cnt := c.ifs.Count.At(uint32(out & (MaxIfaces - 1)))
 	q := c.ports[out&(MaxIfaces-1)]
 	if q == nil {
-		Add(&cnt.TxDiscards, uint64(len(d)))
-		c.dropTx(d, way, drop.TxNoPort)
+		c.handOver(out, d, way)
 		return
 	}
 	if c.Tx.group {

@@ -23,10 +23,12 @@ const (
 	sleepFor = 250 * time.Millisecond
 )
 
-// Run polls until stop. It ties the goroutine to its thread; cpu is the core to
-// run on, negative: any.
+// Run polls until stop. It ties the goroutine to its thread, which ends with it;
+// cpu is the core to run on, negative: any.
 func (w *Worker) Run(stop *atomic.Bool, cpu int) {
 	runtime.LockOSThread()
+	w.tid.Store(int32(unix.Gettid()))
+	defer w.tid.Store(0)
 	if cpu >= 0 {
 		var set unix.CPUSet
 		set.Set(cpu)
@@ -89,7 +91,7 @@ func (w *Worker) sleep(stop *atomic.Bool) {
 	// Whoever has something for us stores it first and looks at asleep then:
 	// one of the two sides sees the other.
 	_, from := w.ctx.Control()
-	if stop.Load() || from.Len() > 0 || w.env.Snap.Load().Ifaces != w.ifaces || w.env.Busy.Load() {
+	if stop.Load() || from.Len() > 0 || w.handed() || w.stale() || w.env.Busy.Load() {
 		w.asleep.Store(false)
 		return
 	}

@@ -12,7 +12,7 @@ import (
 
 // A packet's life, in the order of the functions below:
 //
-//	turn      each port's burst, what engines and the control side bring, send
+//	turn      each port's burst, what engines, other workers and the control side bring, send
 //	receive   port → descriptors, addresses, lengths; counted on the interface
 //	split     by family; what is neither goes to odd.go
 //	family    parse, look up, forward (forward.go), the rest (slow.go)
@@ -26,6 +26,9 @@ import (
 func (w *Worker) Turn() (work int) {
 	w.begin()
 	work = w.fromControl()
+	for i := range w.peers {
+		work += w.fromPeer(&w.peers[i])
+	}
 	for i := range w.polled() {
 		work += w.receive(&w.ports[i])
 	}
@@ -37,6 +40,10 @@ func (w *Worker) Turn() (work int) {
 		}
 	}
 	w.end()
+	w.met = work > 0
+	if w.leaving {
+		w.calm(work)
+	}
 	return work
 }
 
@@ -46,11 +53,20 @@ func (w *Worker) Turn() (work int) {
 func (w *Worker) begin() {
 	c := w.ctx
 	w.grace.Quiesce()
-	c.Now = w.env.Now()
-	w.tick = uint16(c.Now >> 30)
+	now := w.env.Now()
+	if w.met {
+		pipeline.Add(&w.stats.busy, uint64(now-c.Now))
+	}
+	c.Now = now
+	if t := uint16(now >> 30); t != w.tick {
+		w.tick = t
+		w.weigh()
+	}
 	c.Gen = w.env.Gen.Load()
 	c.Snap = w.env.Snap.Load()
-	if c.Snap.Ifaces != w.ifaces {
+	if c.Snap.Crew != w.crew {
+		w.muster(c.Snap)
+	} else if c.Snap.Ifaces != w.ifaces {
 		w.adopt(c.Snap.Ifaces)
 	}
 	pipeline.Add(&w.stats.turns, 1)
@@ -89,6 +105,16 @@ func (w *Worker) receive(q *rxQueue) int {
 	if longest > q.frameMax {
 		w.dropTooBig(v, q)
 	}
+	if q.spread && w.handOut(v, q.index) == 0 {
+		return n
+	}
+	w.take(v, q, first, types)
+	return n
+}
+
+// take sees received frames through. types has a bit set where EtherTypes differ
+// from the first.
+func (w *Worker) take(v *pipeline.Vec, q *rxQueue, first, types uint16) {
 	if types == 0 && (first == typeIPv4 || first == typeIPv6) { // one family, the usual case
 		v.V6 = first == typeIPv6
 		fillIn(v, q.index)
@@ -97,7 +123,6 @@ func (w *Worker) receive(q *rxQueue) int {
 		w.split(v, q)
 	}
 	w.settle()
-	return n
 }
 
 // EtherTypes as they are loaded.

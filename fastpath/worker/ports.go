@@ -16,6 +16,7 @@ type rxQueue struct {
 	empty    uint32 // polls in a row that found nothing
 	fd       int    // in epoll; -1: not
 	bell     bool   // whoever sends to it rings w.bell
+	spread   bool   // its frames are spread over the workers
 }
 
 const (
@@ -77,16 +78,18 @@ func portOf(f *pipeline.Iface) sal.Port {
 
 // samePort tells whether an interface goes on with the queues that it had.
 func samePort(was, is *pipeline.Iface) bool {
-	return was != nil && is != nil && was.Port == is.Port && was.Queues == is.Queues
+	return was != nil && is != nil && was.Port == is.Port && was.Queues == is.Queues && was.Receive == is.Receive
 }
 
 // join begins to use an interface's port.
 func (w *Worker) join(f *pipeline.Iface) {
-	if w.id < f.Queues {
-		w.ctx.SetPort(f.Index, f.Port.Queue(w.id))
+	k := w.crew
+	w.ctx.SetPort(f.Index, k.Queue(w.id, f))
+	if k.Paused || w.id >= k.N {
+		return
 	}
-	for q := w.id; q < f.Queues; q += w.env.Workers {
-		r := rxQueue{q: f.Port.Queue(q), mac: f.MACWord, index: f.Index, frameMax: f.FrameMax, fd: -1}
+	for q := w.id; q < f.Queues; q += k.N {
+		r := rxQueue{q: f.Port.Queue(q), mac: f.MACWord, index: f.Index, frameMax: f.FrameMax, fd: -1, spread: k.Spreads(f)}
 		if x, ok := r.q.(sal.Ringer); ok {
 			x.RingAt(&w.bell)
 			r.bell = true

@@ -7,6 +7,8 @@
 //	odd.go       packets that the quick parse did not accept
 //	loopback.go  packets that go round: decrypted, or made by the vRouter
 //	ports.go     which ports are polled
+//	crew.go      beginning and ending while others work
+//	handoff.go   spreading what was received, and what other workers hand over
 //	idle.go      sleeping, and being woken
 package worker
 
@@ -53,6 +55,7 @@ type Worker struct {
 	seed   burst.Seed
 	tick   uint16
 	ifaces *pipeline.Ifaces // as adopted
+	crew   *pipeline.Crew   // the same
 
 	vec   mem.Table[pipeline.Vec]
 	rx    *pipeline.Vec // what was received
@@ -79,6 +82,16 @@ type Worker struct {
 	waking  int // ports that wake a sleeping worker: in epoll, or by the bell
 	events  []unix.EpollEvent
 	asleep  atomic.Bool
+	tid     atomic.Int32
+
+	peers []peer
+	hand  handing
+
+	sizes   [2]int      // of the flow caches, when there are
+	met     bool        // the last turn met work
+	leaving bool        // it says when it has nothing inside
+	calmed  atomic.Bool // see calm
+	since   weighed
 
 	stats    *counts
 	counters unsafe.Pointer // of the context, by handle
@@ -93,6 +106,7 @@ type kindList struct {
 // counts are what a worker counts about itself: mapped, one writer.
 type counts struct {
 	packets, bursts, turns, idles, hits, misses, inserted, used uint64
+	busy, load, given, taken, moved                             uint64
 }
 
 // Stats are a worker's counters.
@@ -101,6 +115,13 @@ type Stats struct {
 	Hits, Misses, Inserted         uint64
 	FlowSize, FlowUsed             int
 	FromControl, ToControl, Looped int
+	// Busy is the time of turns that met work, in nanoseconds; Load the percentage
+	// of it in the second or so before the last.
+	Busy uint64
+	Load int
+	// Given are packets handed to other workers to work on, Taken those that others
+	// have handed over, Sent frames handed over to be sent.
+	Given, Taken, Sent uint64
 }
 
 // New makes a worker. It takes no port before its first turn.
@@ -110,7 +131,7 @@ func New(env *pipeline.Env, cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{id: cfg.ID, ctx: ctx, env: env, order: cfg.Order, notify: cfg.Notify, seed: burst.NewSeed(), epoll: -1, wake: -1,
-		counters: ctx.Counts().Base()}
+		counters: ctx.Counts().Base(), sizes: cfg.Flows, hand: newHanding()}
 	if w.vec, err = mem.NewTable[pipeline.Vec](3, mem.Options{}); err != nil {
 		return nil, fmt.Errorf("worker %d: %w", cfg.ID, err)
 	}
@@ -121,14 +142,6 @@ func New(env *pipeline.Env, cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker %d: %w", cfg.ID, err)
 	}
 	w.stats = stats.At(0)
-	for f, n := range cfg.Flows {
-		if n == 0 {
-			continue
-		}
-		if w.flows[f], err = flow.New(f == pipeline.V6, n); err != nil {
-			return nil, fmt.Errorf("worker %d: %w", cfg.ID, err)
-		}
-	}
 	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
@@ -142,7 +155,7 @@ func New(env *pipeline.Env, cfg Config) (*Worker, error) {
 	w.bell.Init(w.wake)
 	w.events = make([]unix.EpollEvent, 64)
 	w.grace = env.Grace.Register()
-	return w, nil
+	return w, w.Ready()
 }
 
 // Ctx is the worker's context, for the engine's readers of counters.
@@ -154,7 +167,8 @@ func (w *Worker) Stats() Stats {
 	to, from := w.ctx.Control()
 	get := func(p *uint64) uint64 { return atomic.LoadUint64(p) }
 	r := Stats{Packets: get(&s.packets), Bursts: get(&s.bursts), Turns: get(&s.turns), Idles: get(&s.idles), Hits: get(&s.hits),
-		Misses: get(&s.misses), Inserted: get(&s.inserted), FlowUsed: int(get(&s.used)), FromControl: from.Len(), ToControl: to.Len()}
+		Misses: get(&s.misses), Inserted: get(&s.inserted), FlowUsed: int(get(&s.used)), FromControl: from.Len(), ToControl: to.Len(),
+		Busy: get(&s.busy), Load: int(get(&s.load)), Given: get(&s.given), Taken: get(&s.taken), Sent: w.ctx.HandedTx()}
 	for _, t := range w.flows {
 		if t != nil {
 			r.FlowSize += t.Size()
@@ -177,6 +191,10 @@ func (w *Worker) Held() (ports, inside int) {
 // in both directions.
 func (w *Worker) Drain(control *pipeline.Control) {
 	c := w.ctx
+	if c.Cache == nil {
+		w.drainRings(control)
+		return
+	}
 	for end := time.Now().Add(time.Second); w.pending() && time.Now().Before(end); {
 		for _, p := range w.order.Pollers {
 			p.Poll(c)
@@ -191,14 +209,7 @@ func (w *Worker) Drain(control *pipeline.Control) {
 	}
 	c.Loop.N, c.Error.N = 0, 0
 	c.FlushTx()
-	to, from := c.Control()
-	for _, r := range []pipeline.CtlRing{to, from} {
-		for m, ok := r.Get(); ok; m, ok = r.Get() {
-			if m.Desc != pipeline.NoBuf {
-				control.Drop(m.Desc, m.In, drop.Shutdown)
-			}
-		}
-	}
+	w.drainRings(control)
 	c.FlushFree()
 	w.ports = nil
 	for i := range pipeline.IfIndex(pipeline.MaxIfaces) {
@@ -206,20 +217,25 @@ func (w *Worker) Drain(control *pipeline.Control) {
 	}
 }
 
+func (w *Worker) drainRings(control *pipeline.Control) {
+	to, from := w.ctx.Control()
+	for _, r := range []pipeline.CtlRing{to, from} {
+		for m, ok := r.Get(); ok; m, ok = r.Get() {
+			if m.Desc != pipeline.NoBuf {
+				control.Drop(m.Desc, m.In, drop.Shutdown)
+			}
+		}
+	}
+}
+
 // Close gives up everything the worker has; its goroutine must have ended and
 // its ports be closed.
 func (w *Worker) Close() error {
 	w.grace.Unregister()
-	w.ctx.FlushFree()
-	w.ctx.Cache.Close()
 	unix.Close(w.epoll)
 	unix.Close(w.wake)
-	for _, t := range w.flows {
-		if t != nil {
-			if err := t.Close(); err != nil {
-				return err
-			}
-		}
+	if err := w.Park(); err != nil {
+		return err
 	}
 	if err := w.vec.Unmap(); err != nil {
 		return err

@@ -34,9 +34,12 @@ type PortParams struct {
 type PortInfo struct {
 	Name, Driver, Device string
 	Queues               int
-	MAC                  [6]byte
-	IfIndex              int    // of the kernel device, 0 when there is none
-	Speed                uint64 // bit/s, 0 unknown
+	// RxQueues is how many of these receive, from the first on, where that is not
+	// all; 0: all.
+	RxQueues int
+	MAC      [6]byte
+	IfIndex  int    // of the kernel device, 0 when there is none
+	Speed    uint64 // bit/s, 0 unknown
 	// Shared tells that somebody else receives the frames too: the kernel's
 	// own network stack, which could answer or forward beside the vRouter.
 	Shared bool

@@ -72,6 +72,8 @@ type prepared struct {
 	// again behind the snapshot as well.
 	freed map[string]bool
 	ready bool // it counts in pending
+	// workers is how many there will be.
+	workers int
 }
 
 // MTUSetter is a port whose MTU can be changed while it is open. Others are
@@ -81,7 +83,7 @@ type MTUSetter interface{ SetMTU(mtu int) error }
 // Prepare checks a change, opens the ports of new interfaces and puts the
 // interfaces as they will be into b.
 func (f *Feature) Prepare(b *pipeline.Builder, c *Change) (_ pipeline.Prepared, err error) {
-	p := &prepared{f: f, freed: map[string]bool{}}
+	p := &prepared{f: f, freed: map[string]bool{}, workers: b.Workers}
 	defer func() {
 		if err != nil {
 			p.Abort()
@@ -186,7 +188,7 @@ func (p *prepared) one(old *entry, cfg *Config) (*entry, error) {
 		p.reopen = append(p.reopen, e)
 		return e, nil
 	}
-	if err := e.open(f.env); err != nil {
+	if err := e.open(f.env, p.workers); err != nil {
 		return nil, refuse(cfg.Name, openField(cfg, err), err.Error())
 	}
 	if old != nil {
@@ -195,23 +197,24 @@ func (p *prepared) one(old *entry, cfg *Config) (*entry, error) {
 	return e, nil
 }
 
-// open opens the interface's port.
-func (e *entry) open(env *pipeline.Env) error {
+// open opens the interface's port, with a queue for each worker if it has as
+// many. With fewer, workers hand packets to each other.
+func (e *entry) open(env *pipeline.Env, workers int) error {
 	d, err := env.Registry.Driver(e.cfg.Driver)
 	if err != nil {
 		return fmt.Errorf("%w", err)
 	}
-	port, err := d.Open(sal.PortConfig{Name: e.cfg.Name, Device: device(&e.cfg), Queues: max(e.cfg.Queues, env.Workers),
-		MTU: int(e.cfg.MTU), MAC: e.cfg.MAC, Params: e.cfg.Params}, env.Pool)
+	cfg := sal.PortConfig{Name: e.cfg.Name, Device: device(&e.cfg), Queues: max(e.cfg.Queues, workers),
+		MTU: int(e.cfg.MTU), MAC: e.cfg.MAC, Params: e.cfg.Params}
+	port, err := d.Open(cfg, env.Pool)
+	if err != nil && cfg.Queues > e.cfg.Queues && (errors.Is(err, sal.ErrNotSupported) || errors.Is(err, sal.ErrInvalid)) {
+		cfg.Queues = e.cfg.Queues
+		port, err = d.Open(cfg, env.Pool)
+	}
 	if err != nil {
 		return err
 	}
-	info := port.Info()
-	if info.Queues < env.Workers {
-		_ = port.Close()
-		return fmt.Errorf("%s has %d queues, and each of the %d workers needs one: %w", device(&e.cfg), info.Queues, env.Workers, sal.ErrNotSupported)
-	}
-	e.port, e.info = port, info
+	e.port, e.info = port, port.Info()
 	return nil
 }
 
@@ -272,7 +275,10 @@ func (e *entry) compile(usable bool) *pipeline.Iface {
 		}
 	}
 	if c.Enabled && usable && e.port != nil {
-		x.Port, x.Queues = e.port, e.info.Queues
+		x.Port, x.Queues, x.Receive = e.port, e.info.Queues, e.info.Queues
+		if n := e.info.RxQueues; n > 0 {
+			x.Receive = n
+		}
 	}
 	return x
 }
@@ -426,7 +432,7 @@ func (p *prepared) Reopen() map[pipeline.IfIndex]*pipeline.Iface {
 		e.keepStats(e.port)
 		p.f.closePort(e.port)
 		e.port = nil
-		if err := e.open(p.f.env); err != nil {
+		if err := e.open(p.f.env, p.workers); err != nil {
 			// The commit stands: the interface is down, and Tick tries again.
 			p.f.env.Log.Error("port could not be opened again", "interface", e.cfg.Name, "error", err)
 			p.f.tell(e, event.PortLost, "the port could not be opened again: "+err.Error())
@@ -486,7 +492,7 @@ func (f *Feature) Tick(now int64, up func(i pipeline.IfIndex)) (back map[pipelin
 			continue
 		}
 		if e.port == nil {
-			if f.pending > 0 || e.open(f.env) != nil {
+			if f.pending > 0 || e.open(f.env, f.env.Workers) != nil {
 				continue
 			}
 			f.env.Log.Info("port is open again", "interface", e.cfg.Name, "device", device(&e.cfg))

@@ -30,8 +30,8 @@ func (f *Feature) openEngines() {
 
 func (f *Feature) openEngine(dev sal.Device) error {
 	caps := dev.Caps()
-	if caps.Queues < len(f.workers) {
-		return fmt.Errorf("it has %d queues for %d workers", caps.Queues, len(f.workers))
+	if caps.Queues < f.made {
+		return fmt.Errorf("it has %d queues for %d workers", caps.Queues, f.made)
 	}
 	if len(f.engines) == maxEngines {
 		return fmt.Errorf("more than %d engines", maxEngines)
@@ -40,21 +40,20 @@ func (f *Feature) openEngine(dev sal.Device) error {
 	if err != nil {
 		return err
 	}
+	e := &engine{index: len(f.engines), dev: dev, session: s, caps: caps}
 	var lanes []*lane
-	for i, w := range f.workers {
-		q, err := s.Queue(i, f.env.Pool)
+	for i, w := range f.workers[:f.made] {
+		l, err := e.lane(f, i, w)
 		if err != nil {
 			_ = s.Close() // and its queues
-			return fmt.Errorf("queue %d: %w", i, err)
+			return err
 		}
-		l := &lane{w: w, raw: q, sync: caps.Sync}
-		l.q = cryptoq.New(q, caps.Sync, l)
 		lanes = append(lanes, l)
 	}
-	for i, w := range f.workers {
+	for i, w := range f.workers[:f.made] {
 		w.lanes = append(w.lanes, lanes[i])
 	}
-	f.engines = append(f.engines, &engine{index: len(f.engines), dev: dev, session: s, caps: caps})
+	f.engines = append(f.engines, e)
 	return nil
 }
 
@@ -217,7 +216,7 @@ func (f *Feature) leave(s *sa, del bool) {
 		if del && !s.lost {
 			_ = s.engine.session.DelSA(s.id) // it is there, or the engine is lost
 		}
-		for _, w := range f.workers {
+		for _, w := range f.workers[:f.made] {
 			if l := w.lanes[s.engine.index]; !l.sync {
 				x.lanes, x.marks = append(x.lanes, l), append(x.marks, l.out.Load())
 			}

@@ -219,7 +219,7 @@ func (f *Feature) Timers() (wait int64) {
 		f.check(s)
 		f.tell(s)
 	}
-	for _, w := range f.workers {
+	for _, w := range f.workers[:f.made] {
 		if w.missed.CompareAndSwap(true, false) {
 			for _, s := range f.sas {
 				f.tell(s)

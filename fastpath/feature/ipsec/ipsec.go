@@ -50,7 +50,8 @@ type Feature struct {
 	sad     *sad
 	handles *mem.Slots // of records
 	engines []*engine
-	workers []*worker
+	workers []*worker // of any number there can be, nil from made on
+	made    int
 	clock   *clock
 
 	// What workers read of it beside the SAD.
@@ -118,12 +119,9 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 	}
 	f.handles = mem.NewSlots(uint32(n), env.Grace, nil)
 	f.sels = make([]*compiled, n)
-	for range env.Workers {
-		w := &worker{f: f, shared: env.Workers > 1}
-		if w.paths, err = mem.NewTable[path16](n, mem.Options{}); err != nil {
-			return nil, err
-		}
-		f.workers = append(f.workers, w)
+	f.workers = make([]*worker, pipeline.MaxWorkers)
+	if err := f.Grow(env.Workers); err != nil {
+		return nil, err
 	}
 	f.openEngines()
 	return f, nil
@@ -133,7 +131,7 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 // any more.
 func (f *Feature) Close() error {
 	var errs []error
-	for _, w := range f.workers {
+	for _, w := range f.workers[:f.made] {
 		for _, l := range w.lanes {
 			errs = append(errs, l.raw.Close())
 		}
@@ -148,7 +146,7 @@ func (f *Feature) Close() error {
 
 // InFlight is how many buffers engines hold.
 func (f *Feature) InFlight() (n int) {
-	for _, w := range f.workers {
+	for _, w := range f.workers[:f.made] {
 		for _, l := range w.lanes {
 			n += l.q.InFlight()
 		}

@@ -26,7 +26,7 @@ type Open struct{ F *Feature }
 
 // Burst implements pipeline.Sink.
 func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
-	w := s.F.workers[c.Worker]
+	w := s.F.worker(c)
 	w.fetch(v, idx, true)
 	d := s.F.sad
 	recs, windows := d.rec.Base(), d.live.windows()

@@ -99,7 +99,7 @@ const fewSAs = 64
 
 // Burst implements pipeline.Sink.
 func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
-	w := s.F.workers[c.Worker]
+	w := s.F.worker(c)
 	w.fetch(v, idx, false)
 	d := s.F.sad
 	recs, lives, paths, adjs := d.rec.Base(), d.live.lines(), w.paths.Base(), c.Env.Adj.Base
@@ -315,6 +315,7 @@ func (w *worker) drop(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, r *recor
 // the engine did them at once; after some time the way is asked for again. What
 // was opened goes round.
 func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
+	l.w.shared = c.Shared
 	d := l.w.f.sad
 	all := len(jobs)
 	for len(jobs) > 0 {

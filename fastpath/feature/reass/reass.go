@@ -85,12 +85,12 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 		return nil, fmt.Errorf("reassembly: %w", err)
 	}
 	f := &Feature{env: env, t: t}
-	for range env.Workers {
-		s, err := mem.NewTable[scratch](1, mem.Options{SmallPages: true})
-		if err != nil {
-			return nil, fmt.Errorf("reassembly: %w", err)
-		}
-		f.workers = append(f.workers, s.At(0))
+	s, err := mem.NewTable[scratch](pipeline.MaxWorkers, mem.Options{SmallPages: true})
+	if err != nil {
+		return nil, fmt.Errorf("reassembly: %w", err)
+	}
+	for i := range uint32(pipeline.MaxWorkers) { // memory is used when one works
+		f.workers = append(f.workers, s.At(i))
 	}
 	f.Stage, f.Sink = stage{}, sink{f}
 	return f, nil

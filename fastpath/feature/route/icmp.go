@@ -192,20 +192,31 @@ const (
 )
 
 // limiter is one worker's token buckets by interface.
-type limiter struct{ t mem.Table[tokens] }
+type limiter struct {
+	all  mem.Table[tokens] // of all workers
+	base uint32
+}
 
 type tokens struct {
 	at   int64  // when it was last filled
 	have uint64 // billionths of a message
 }
 
-func newLimiter() (*limiter, error) {
-	t, err := mem.NewTable[tokens](pipeline.MaxIfaces, mem.Options{SmallPages: true})
-	return &limiter{t}, err
+// newLimiters makes those of all workers that there can be; memory is used as
+// errors are sent.
+func newLimiters() (l []*limiter, err error) {
+	t, err := mem.NewTable[tokens](pipeline.MaxWorkers*pipeline.MaxIfaces, mem.Options{SmallPages: true})
+	if err != nil {
+		return nil, err
+	}
+	for i := range uint32(pipeline.MaxWorkers) {
+		l = append(l, &limiter{t, i * pipeline.MaxIfaces})
+	}
+	return l, nil
 }
 
 func (l *limiter) take(in pipeline.IfIndex, now int64) bool {
-	b := l.t.At(uint32(in & (pipeline.MaxIfaces - 1)))
+	b := l.all.At(l.base + uint32(in&(pipeline.MaxIfaces-1)))
 	const one = 1e9
 	if gone := uint64(now - b.at); gone > errorBucket*one/errorRate {
 		b.have = errorBucket * one
@@ -219,5 +230,3 @@ func (l *limiter) take(in pipeline.IfIndex, now int64) bool {
 	b.have -= one
 	return true
 }
-
-func (l *limiter) close() { _ = l.t.Unmap() }

@@ -69,12 +69,8 @@ func New(env *pipeline.Env, routes int) (*Feature, error) {
 			f.special[v][k] = h
 		}
 	}
-	for range env.Workers {
-		l, err := newLimiter()
-		if err != nil {
-			return nil, err
-		}
-		f.limits = append(f.limits, l)
+	if f.limits, err = newLimiters(); err != nil {
+		return nil, err
 	}
 	if f.groups, err = newGroups(env.Grace); err != nil {
 		return nil, fmt.Errorf("groups of next hops: %w", err)
@@ -358,9 +354,7 @@ func (f *Feature) Close() {
 	_ = f.groups.rows.Unmap()
 	_ = f.groups.ways.Unmap()
 	f.own.close()
-	for _, l := range f.limits {
-		l.close()
-	}
+	_ = f.limits[0].all.Unmap()
 }
 
 func refuse(p netip.Prefix, field, why string) error {

@@ -1,6 +1,8 @@
 package system
 
 import (
+	"reflect"
+
 	"vrouter/fastpath"
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/data"
@@ -10,7 +12,7 @@ import (
 // Translate implements binding.Binding.
 func (b *Binding) Translate(c *binding.Commit) error {
 	is := b.global(c.New)
-	if c.Full || is != b.global(c.Old) {
+	if c.Full || !reflect.DeepEqual(is, b.global(c.Old)) {
 		c.Out.Global = &is
 	}
 	return nil

@@ -445,7 +445,7 @@ func (p *port) quiet(queues int) {
 func (p *port) Info() sal.PortInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := sal.PortInfo{Name: p.cfg.Name, Driver: "af-xdp", Device: p.cfg.Device, Queues: len(p.queues), MAC: p.mac, IfIndex: p.index, Mode: p.mode}
+	i := sal.PortInfo{Name: p.cfg.Name, Driver: "af-xdp", Device: p.cfg.Device, Queues: len(p.queues), RxQueues: len(p.socks), MAC: p.mac, IfIndex: p.index, Mode: p.mode}
 	if !p.closed {
 		i.Speed = p.dev.Speed()
 	}
