@@ -53,7 +53,7 @@ func (r *record) tail() uint32 { return uint32(r.mask) + espTrailer + uint32(r.i
 //  2. SPI, low half of the sequence number, IV if it is a counter
 //  3. outer header from the record's template: length, ECN of the inner packet
 //     (RFC 6040 normal mode) and its DSCP, unless another is to stand for it, for
-//     IPv4 also identification, DF and the checksum
+//     IPv4 also identification, DF and the checksum, for IPv6 the flow label
 //
 // It gives the outer header's address. Head and tail room have been checked.
 func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer unsafe.Pointer) {
@@ -90,7 +90,7 @@ func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer 
 		o := unsafe.Add(esp, -40)
 		total := 40 + prefix + text + icv
 		payload := bits.ReverseBytes16(uint16(total - 40))
-		mem.Store32(o, 0, bits.ReverseBytes32(6<<28|tos<<20))
+		mem.Store32(o, 0, bits.ReverseBytes32(6<<28|tos<<20|flowLabel(l3, v6)))
 		mem.Store32(o, 4, mem.Load32(h, 4)&^0xffff|uint32(payload))
 		mem.Store64(o, 8, mem.Load64(h, 8))
 		mem.Store64(o, 16, mem.Load64(h, 16))
