@@ -115,8 +115,13 @@ func policies(root *data.Container) *table {
 // selector writes a traffic selector: prefixes, with ports and protocol where
 // there are some.
 func selector(s *data.Container) string {
+	p := val(s, "inner-protocol")
+	ports := ports
+	if p == "1" || p == "58" {
+		ports = messages
+	}
 	text := val(s, "local-prefix") + ports(s, "local-ports") + " → " + val(s, "remote-prefix") + ports(s, "remote-ports")
-	if p := val(s, "inner-protocol"); p != "" && p != "any" {
+	if p != "" && p != "any" {
 		text += " protocol " + p
 	}
 	return text
@@ -135,4 +140,28 @@ func ports(s *data.Container, list string) string {
 		return ""
 	}
 	return " ports " + strings.Join(l, ",")
+}
+
+// messages are ICMP types, with codes after a slash where not all of them are meant.
+func messages(s *data.Container, list string) string {
+	var l []string
+	for _, r := range entries(s, list) {
+		a, b := num(r, "start"), num(r, "end")
+		switch whole := a&255 == 0 && b&255 == 255; {
+		case a == 0 && b == 0: // any
+			return ""
+		case whole && a>>8 == b>>8:
+			l = append(l, fmt.Sprint(a>>8))
+		case whole:
+			l = append(l, fmt.Sprintf("%d-%d", a>>8, b>>8))
+		case a == b:
+			l = append(l, fmt.Sprintf("%d/%d", a>>8, a&255))
+		default:
+			l = append(l, fmt.Sprintf("%d/%d-%d/%d", a>>8, a&255, b>>8, b&255))
+		}
+	}
+	if len(l) == 0 {
+		return ""
+	}
+	return " types " + strings.Join(l, ",")
 }

@@ -31,7 +31,10 @@ type Selector struct {
 	Local, Remote netip.Prefix // same family, host bits zero
 	// Proto is the inner protocol; negative: any.
 	Proto int16
-	// LocalPorts and RemotePorts restrict TCP, UDP, SCTP and DCCP; empty: any.
+	// LocalPorts and RemotePorts restrict TCP, UDP, UDP-Lite, SCTP and DCCP; empty:
+	// any. Where Proto is ICMP (1, in IPv4) or ICMPv6 (58, in IPv6) they are of 256 *
+	// type + code (RFC 4301 section 4.4.1.1, RFC 7296 section 3.13.1), and a message
+	// must be in those of both that are not empty.
 	LocalPorts, RemotePorts []PortRange
 }
 

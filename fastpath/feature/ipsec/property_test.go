@@ -129,7 +129,16 @@ func (w *world) network(v6, local bool) netip.Prefix {
 func (w *world) selector() ipsec.Selector {
 	v6 := w.r.IntN(3) == 0
 	s := ipsec.Selector{Local: w.network(v6, true), Remote: w.network(v6, false), Proto: []int16{-1, -1, -1, 17, 6}[w.r.IntN(5)]}
-	if w.r.IntN(5) == 0 {
+	if w.r.IntN(4) == 0 {
+		s.Proto = 1
+		if v6 {
+			s.Proto = 58
+		}
+		if w.r.IntN(3) > 0 { // echoes, or what is unreachable; all codes or one
+			s.LocalPorts = [][]ipsec.PortRange{{{First: 8 << 8, Last: 8<<8 + 255}}, {{First: 128 << 8, Last: 129<<8 + 255}}, {{First: 3<<8 + 1, Last: 3<<8 + 3}},
+				{{First: 1<<8 + 4, Last: 1<<8 + 4}}}[w.r.IntN(4)]
+		}
+	} else if w.r.IntN(5) == 0 {
 		s.RemotePorts = []ipsec.PortRange{{First: 2000, Last: 2001}}
 	}
 	return s
@@ -208,6 +217,15 @@ func (w *world) packets() (lan, wan [][]byte) {
 		if w.r.IntN(3) == 0 {
 			p.Proto = pkt.ProtoTCP
 			p.Len = max(p.Len, 80)
+		}
+		if w.r.IntN(4) == 0 {
+			p.Proto = pkt.ProtoICMP
+			typ := [...][2]byte{{8, 0}, {0, 0}, {3, 1}, {3, 4}}[w.r.IntN(4)]
+			if v6 {
+				p.Proto = pkt.ProtoICMPv6
+				typ = [...][2]byte{{128, 0}, {129, 0}, {1, 1}, {1, 4}}[w.r.IntN(4)]
+			}
+			p.Payload = append([]byte{typ[0], typ[1], 0, 0, 0, byte(w.r.IntN(2)), 0, 1}, make([]byte, 60)...)
 		}
 		p.TTL = []uint8{64, 64, 64, 2, 1}[w.r.IntN(5)]
 		if w.r.IntN(3) == 0 {

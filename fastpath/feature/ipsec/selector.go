@@ -32,13 +32,22 @@ func (a addr) mask(bits uint8) addr {
 // outbound packet is local, the source of an inbound one is remote.
 type packet struct {
 	local, remote addr
-	lport, rport  uint16
+	lport, rport  uint16 // ICMP: both 256 * type + code
 	proto         uint8
 	v6            bool
 	// noPorts: a fragment, or a packet whose ports cannot be read.
 	noPorts bool
 	// noProto: a fragment that does not tell its upper protocol.
 	noProto bool
+	// ike: IKE from or to the vRouter itself.
+	ike bool
+}
+
+// isIKE tells whether a packet is from or to a port of IKE of this side: 500, or
+// 4500 where it is not ESP (RFC 7296 section 2.23). The peer's may be any, behind
+// a NAT.
+func (p *packet) isIKE() bool {
+	return p.proto == protoUDP && !p.noPorts && (p.lport == 500 || p.lport == 4500)
 }
 
 // compiled is a Selector made for matching.
@@ -69,6 +78,9 @@ func compileSelector(s *Selector) (compiled, error) {
 	rports, err := compilePorts(s.RemotePorts)
 	if err != nil {
 		return compiled{}, err
+	}
+	if len(lports)+len(rports) > 0 && (s.Proto == protoICMP && l.Addr().Is6() || s.Proto == protoICMPv6 && l.Addr().Is4()) {
+		return compiled{}, fmt.Errorf("protocol %d has no message types between %v and %v", s.Proto, l, r)
 	}
 	return compiled{local: addrOf(l.Addr()), remote: addrOf(r.Addr()), lbits: uint8(l.Bits()), rbits: uint8(r.Bits()),
 		v6: l.Addr().Is6(), proto: s.Proto, lports: lports, rports: rports}, nil
@@ -104,13 +116,29 @@ func (c *compiled) matches(p *packet, loose bool) bool {
 	if !c.ports() {
 		return true
 	}
+	// The types of ICMP are meant only where ICMP is: not every protocol.
+	shown := hasPorts(p.proto) || c.proto >= 0 && isICMP(p.proto, p.v6)
 	if p.noPorts {
-		return loose && (p.noProto || hasPorts(p.proto))
+		return loose && (p.noProto || shown)
 	}
-	return hasPorts(p.proto) && inRanges(c.lports, p.lport) && inRanges(c.rports, p.rport)
+	return shown && inRanges(c.lports, p.lport) && inRanges(c.rports, p.rport)
 }
 
-// ports tells whether the selector names some.
+// namesUDP tells whether the selector is of UDP ports by name.
+func (c *compiled) namesUDP() bool { return c.proto == protoUDP && c.ports() }
+
+const (
+	protoICMP   = 1
+	protoUDP    = 17
+	protoICMPv6 = 58
+)
+
+// isICMP tells whether packets of a protocol have type and code.
+func isICMP(proto uint8, v6 bool) bool {
+	return proto == protoICMP && !v6 || proto == protoICMPv6 && v6
+}
+
+// ports tells whether the selector names some, or types of ICMP.
 func (c *compiled) ports() bool { return len(c.lports)|len(c.rports) != 0 }
 
 // hasPorts tells whether packets of a protocol have ports: TCP, UDP, DCCP,

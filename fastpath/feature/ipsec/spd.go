@@ -70,7 +70,8 @@ func side(v6 bool) int {
 	return 0
 }
 
-// match finds the first entry for a packet, nil when there is none. Of entries
+// match finds the first entry for a packet, nil when there is none. Entries for IKE
+// are those that name ports of UDP: no other captures it (RFC 4301 section 4.4.1). Of entries
 // of the same order any may be found, but always the same.
 func (s *spd) match(d sal.Direction, p *packet) *policy {
 	var best *policy
@@ -82,7 +83,7 @@ func (s *spd) match(d sal.Direction, p *packet) *policy {
 			if best != nil && q.Order > best.Order {
 				break
 			}
-			if q.sel.matches(p, q.Action != Bypass) {
+			if (!p.ike || q.sel.namesUDP()) && q.sel.matches(p, q.Action != Bypass) {
 				best = q
 				break
 			}

@@ -36,11 +36,15 @@ func naiveMatch(all []*policy, d sal.Direction, local, remote netip.Addr, p *pac
 		if q.Direction != d || !s.Local.Contains(local) || !s.Remote.Contains(remote) {
 			continue
 		}
+		if p.ike && (s.Proto != 17 || len(s.LocalPorts)+len(s.RemotePorts) == 0) {
+			continue // it does not mean IKE
+		}
 		if s.Proto >= 0 && s.Proto != int16(p.proto) && (!p.noProto || q.Action == Bypass) {
 			continue
 		}
 		if len(s.LocalPorts)+len(s.RemotePorts) > 0 {
-			if p.proto != 6 && p.proto != 17 && !p.noProto {
+			icmp := p.proto == 1 && local.Is4() || p.proto == 58 && local.Is6()
+			if p.proto != 6 && p.proto != 17 && !p.noProto && !(icmp && s.Proto >= 0) {
 				continue // no ports, and it wants some
 			}
 			if p.noPorts {
@@ -113,9 +117,12 @@ func spdAgainstTwin(t *testing.T, r *rand.Rand, steps int) (hits int) {
 		} else {
 			v6 := r.IntN(2) == 0
 			q := &policy{Policy: Policy{Name: fmt.Sprint(step), Direction: sal.Direction(r.IntN(2)), Order: r.Uint64()<<7 | uint64(step), Action: Action(r.IntN(3)),
-				Selector: Selector{Local: randomPrefix(r, v6), Remote: randomPrefix(r, v6), Proto: []int16{-1, 1, 6, 17, 60}[r.IntN(5)], LocalPorts: randomRanges(r), RemotePorts: randomRanges(r)}}}
+				Selector: Selector{Local: randomPrefix(r, v6), Remote: randomPrefix(r, v6), Proto: []int16{-1, 1, 6, 17, 58, 60}[r.IntN(6)], LocalPorts: randomRanges(r), RemotePorts: randomRanges(r)}}}
 			var err error
 			if q.sel, err = compileSelector(&q.Selector); err != nil {
+				if s := &q.Selector; (s.Proto == 58 && !v6 || s.Proto == 1 && v6) && len(s.LocalPorts)+len(s.RemotePorts) > 0 {
+					continue // rightly refused
+				}
 				t.Fatal(err)
 			}
 			edit.add(q)
@@ -138,8 +145,12 @@ func spdAgainstTwin(t *testing.T, r *rand.Rand, steps int) (hits int) {
 		for range 60 {
 			v6 := r.IntN(2) == 0
 			l, m := randomPrefix(r, v6).Addr(), randomPrefix(r, v6).Addr()
-			p := packet{local: addrOf(l), remote: addrOf(m), lport: uint16(r.IntN(10)), rport: uint16(r.IntN(10)), proto: []uint8{1, 6, 17, 60}[r.IntN(4)], v6: v6, noPorts: r.IntN(5) == 0}
+			p := packet{local: addrOf(l), remote: addrOf(m), lport: uint16(r.IntN(10)), rport: uint16(r.IntN(10)), proto: []uint8{1, 6, 17, 58, 60}[r.IntN(5)], v6: v6, noPorts: r.IntN(5) == 0}
+			if isICMP(p.proto, v6) {
+				p.rport = p.lport
+			}
 			p.noProto = p.noPorts && v6 && p.proto == 60
+			p.ike = p.proto == 17 && !p.noPorts && r.IntN(4) == 0 // whatever the port
 			d := sal.Direction(r.IntN(2))
 			got, want := s.match(d, &p), naiveMatch(all, d, l, m, &p)
 			if got != want {
@@ -161,6 +172,8 @@ func TestSelectorRefuses(t *testing.T) {
 		"mixed families": {Local: p("10.0.0.0/8"), Remote: p("2001:db8::/32"), Proto: -1},
 		"host bits":      {Local: p("10.0.0.1/8"), Remote: p("10.0.0.0/8"), Proto: -1},
 		"protocol":       {Local: p("10.0.0.0/8"), Remote: p("10.0.0.0/8"), Proto: 256},
+		"ICMPv6 in IPv4": {Local: p("10.0.0.0/8"), Remote: p("10.0.0.0/8"), Proto: 58, LocalPorts: []PortRange{{1, 2}}},
+		"ICMP in IPv6":   {Local: p("2001:db8::/32"), Remote: p("2001:db8::/32"), Proto: 1, RemotePorts: []PortRange{{1, 2}}},
 		"empty range":    {Local: p("10.0.0.0/8"), Remote: p("10.0.0.0/8"), Proto: 6, LocalPorts: []PortRange{{2, 1}}},
 	} {
 		if _, err := compileSelector(&s); err == nil {

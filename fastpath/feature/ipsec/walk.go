@@ -23,6 +23,10 @@ type In struct{ F *Feature }
 // strongSwan: the vRouter's SPD is global and knows no protected side, so RFC
 // 4301's "discard what does not match" would discard the packets of every
 // other network. An entry Discard at the end of the SPD gives that behaviour.
+//
+// IKE of the vRouter itself, UDP from or to its ports 500 and 4500, passes such an
+// entry in both directions, so that no SPD keeps its own SAs from being made
+// (RFC 4301 section 4.4.1). Only an entry that names ports of UDP has a say in it.
 type Out struct{ F *Feature }
 
 // count has the packets of a flow counted for an entry.
@@ -32,13 +36,17 @@ func (q *policy) count(v *pipeline.Vec, i uint16) {
 	}
 }
 
-// see fills in what selectors look at. srcIsLocal tells which end is ours.
+// see fills in what selectors look at. srcIsLocal tells which end is ours. All of it
+// is in the key of the packet's flow: type and code of ICMP as well as ports.
 func see(v *pipeline.Vec, i uint16, p *packet, srcIsLocal bool) {
 	src, dst := ends(v, i)
-	p.v6, p.proto = v.V6, v.Proto(i)
+	p.v6, p.proto, p.ike = v.V6, v.Proto(i), false
 	hidden := v.Flags[i]&(pipeline.FlagFragment|pipeline.FlagOpaque) != 0
 	p.noPorts, p.noProto = hidden, hidden && v.V6 && isExtension(p.proto)
 	sp, dp := v.Ports(i)
+	if isICMP(p.proto, p.v6) {
+		dp = sp // type and code; in dp is the identifier
+	}
 	if srcIsLocal {
 		p.local, p.remote, p.lport, p.rport = src, dst, sp, dp
 	} else {
@@ -111,6 +119,7 @@ func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 		}
 		if !through && spd.n > 0 {
 			see(v, i, &p, false)
+			p.ike = v.Flags[i]&pipeline.FlagOwn != 0 && p.isIKE()
 			if !inClear(v, i, &p, spd) {
 				continue
 			}
@@ -206,6 +215,7 @@ func (s Out) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	for _, i := range idx {
 		i &= 255
 		see(v, i, &p, true)
+		p.ike = v.From[i] == pipeline.FromLocal && p.isIKE()
 		q := spd.match(sal.Outbound, &p)
 		if q != nil {
 			q.count(v, i)

@@ -101,15 +101,33 @@ func (p *problems) selector(at, local, remote, protocol string, localPorts, remo
 			p.add(at+"/remote-ports", noPorts)
 		}
 	}
+	if v4 := s.Local.Addr().Is4(); len(s.LocalPorts)+len(s.RemotePorts) > 0 && (s.Proto == icmp && !v4 || s.Proto == icmpv6 && v4) {
+		p.add(at+"/inner-protocol", "the message types of protocol 1 (ICMP) are of IPv4, those of 58 (ICMPv6) of IPv6")
+	}
 	return s
 }
 
-const noPorts = "ports need an inner-protocol that has ports: 6 (TCP), 17 (UDP), 33 (DCCP) or 132 (SCTP)"
+const noPorts = "ports need an inner-protocol that has ports, 6 (TCP), 17 (UDP), 33 (DCCP), 132 (SCTP) or 136 (UDP-Lite); " +
+	"or message types, 1 (ICMP) or 58 (ICMPv6)"
 
-func hasPorts(proto int16) bool { return proto == 6 || proto == 17 || proto == 33 || proto == 132 }
+// hasPorts tells whether a protocol has ports, or message types that stand in
+// their place (RFC 4301 section 4.4.1.1).
+func hasPorts(proto int16) bool {
+	switch proto {
+	case 6, 17, 33, 132, 136, icmp, icmpv6:
+		return true
+	}
+	return false
+}
+
+const (
+	icmp   = 1
+	icmpv6 = 58
+)
 
 // anyPort puts port ranges in order. RFC 9061 has 0 to 0 mean any port, which is
-// no restriction, as are all ports.
+// no restriction, as are all ports. (So echo replies of ICMP, type 0, are 0 to
+// 255.)
 func anyPort(l []ipsec.PortRange) []ipsec.PortRange {
 	for _, r := range l {
 		if r == (ipsec.PortRange{}) || r == (ipsec.PortRange{Last: 65535}) {
