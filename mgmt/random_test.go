@@ -282,5 +282,8 @@ func (r edits) sa() string {
 	if r.IntN(2) == 0 {
 		x += `<direction xmlns="urn:vrouter:yang:vrouter-sal">` + r.pick("inbound", "outbound") + `</direction>`
 	}
+	if r.IntN(3) == 0 {
+		x += `<mtu xmlns="urn:vrouter:yang:vrouter-mtu"><fragmentation>` + r.pick("before", "after") + `-encryption</fragmentation><learn>` + r.pick("true", "false") + `</learn></mtu>`
+	}
 	return x + `</sad-entry>`
 }

@@ -41,6 +41,7 @@ var implemented = []string{
 
 	"vrouter-port",
 	"vrouter-sal",
+	"vrouter-mtu",
 	"vrouter-fastpath",
 	"vrouter-routing",
 	"vrouter-commit",

@@ -75,6 +75,7 @@ const (
 	LocalFragment
 	ICMPBad
 	ICMPIgnored
+	ICMPUnproven
 	NoSource
 	AddrTentative
 
@@ -179,6 +180,7 @@ var Table = [N]Info{
 	LocalFragment: {"local-fragment", Normal, "Fragment to an own address that is not reassembled."},
 	ICMPBad:       {"icmp-bad", Attack, "ICMP message that is too short or has a wrong checksum."},
 	ICMPIgnored:   {"icmp-ignored", Normal, "ICMP message to an own address that needs no answer."},
+	ICMPUnproven:  {"icmp-unproven", Attack, "ICMP says that a packet was too big, and quotes none that an SA has sent, or not lately (RFC 4301 section 8.2)."},
 	AddrTentative: {"address-tentative", Normal, "Packet to an own IPv6 address that is being checked for uniqueness, or that somebody else has (RFC 4862)."},
 	NoSource:      {"no-source", Config, "No own address to answer from."},
 

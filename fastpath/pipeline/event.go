@@ -19,6 +19,7 @@ const (
 	CtlRS                   // frame: router solicitation
 	CtlLife                 // no packet: something has happened to the SA of a slot (arg)
 	CtlSPI                  // no packet: ESP came for an SPI (arg) that no SA has
+	CtlPathMTU              // IP packet: ICMP, says that an ESP packet of ours was too big
 )
 
 // Control side to worker.

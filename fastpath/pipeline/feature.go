@@ -9,6 +9,7 @@ import (
 	"vrouter/fastpath/action"
 	"vrouter/fastpath/event"
 	"vrouter/pkg/mem"
+	"vrouter/pkg/pkt"
 	"vrouter/pkg/sal"
 )
 
@@ -102,6 +103,13 @@ type FIB interface {
 	Path6(hi, lo uint64) (adj, gen uint32)
 }
 
+// Tunnels hear what became of packets that they have put around others.
+type Tunnels interface {
+	// TooBig takes an ICMP error to the vRouter that says that a packet of its own
+	// was too big: the packet d, parsed as o, which is given away. On a worker.
+	TooBig(c *Ctx, d sal.Desc, in IfIndex, o pkt.Offsets)
+}
+
 // Env is what features are given when they are made: one for the process.
 type Env struct {
 	Pool     *sal.Pool
@@ -116,6 +124,7 @@ type Env struct {
 	Counters *Counters
 	FIB      FIB        // set by route
 	Neigh    Neighbours // set by neigh
+	Tunnels  Tunnels    // set by ipsec
 
 	// Busy: workers never sleep.
 	Busy atomic.Bool

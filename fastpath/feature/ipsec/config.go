@@ -71,6 +71,23 @@ const (
 	SetDF
 )
 
+// Fragmentation says where a packet is cut that does not fit with ESP around it
+// and may be: one of IPv4 without DF. In all cases inner IPv6 packets of up to 1280
+// octets are cut behind the encryption where there is no other way (RFC 2473
+// section 7.1 b), and those of SAs whose selectors name ports, which fragments do
+// not show.
+type Fragmentation uint8
+
+// The places.
+const (
+	// BeforeEncryption cuts the inner packet, so that the peer need not put ESP
+	// packets together. What may not be cut is refused with an ICMP error.
+	BeforeEncryption Fragmentation = iota
+	// AfterEncryption cuts the outer packet, of either family, unless DF would be
+	// in it (by DF, for IPv6 as if it had the flag): that is refused.
+	AfterEncryption
+)
+
 // Offload is where an SA should be worked on.
 type Offload struct {
 	// Mode is "software", "crypto", "protocol" or "full".
@@ -116,7 +133,11 @@ type SA struct {
 	// 32 to 8192; 0 is off, which cannot be had with ESN.
 	ReplayWindow uint32
 	// DF is what the outer IPv4 header has.
-	DF DF
+	DF            DF
+	Fragmentation Fragmentation
+	// IgnoreICMP: the path is taken to have the first link's MTU, whatever ICMP
+	// errors about outer packets say.
+	IgnoreICMP bool
 	// DSCP is the outer DSCP for each of the 64 inner ones; nil: the same.
 	DSCP []uint8
 	// Local and Remote are the outer addresses, Local being the vRouter's.
@@ -171,14 +192,20 @@ type SAState struct {
 	// soft-bytes, soft-packets, soft-idle, hard-time and so on,
 	// sequence-numbers-low, sequence-numbers. Ended tells whether it carries
 	// nothing for it.
-	Expired  []string
-	Ended    bool
-	Packets  uint64
-	Bytes    uint64 // inner IP packets
-	Seq      uint64 // last used (outbound) or top of the window (inbound)
-	Window   uint32 // packets, 0: off
-	Bitmap   uint64 // the newest 64 of the window, bit i = Seq-i seen; 0 without one
-	Late     []Late // inbound: how late packets came, the punctual first; those that none did are left out
+	Expired []string
+	Ended   bool
+	Packets uint64
+	Bytes   uint64 // inner IP packets
+	Seq     uint64 // last used (outbound) or top of the window (inbound)
+	Window  uint32 // packets, 0: off
+	Bitmap  uint64 // the newest 64 of the window, bit i = Seq-i seen; 0 without one
+	Late    []Late // inbound: how late packets came, the punctual first; those that none did are left out
+	// Outbound: what outer packets may have now (the first link's MTU, or what ICMP
+	// told) and what inner ones; 0: there is no way to the peer. PathMTU is what was
+	// learnt, 0: nothing, and PathLeft for how long it still counts.
+	OuterMTU, InnerMTU, PathMTU uint32
+	PathLeft                    time.Duration
+
 	Replayed uint64 // dropped as replayed or late
 	Failed   uint64 // dropped for a bad ICV
 	Errors   []Error

@@ -61,6 +61,7 @@ func (f *Feature) openEngine(dev sal.Device) error {
 // SAs; when it is back it may give their handles to others, so those that were
 // there stay silent until they are set again.
 func (f *Feature) Tick() {
+	f.forget()
 	for _, e := range f.engines {
 		for more := true; more; {
 			select {

@@ -199,6 +199,9 @@ func (f *Feature) Message(m pipeline.CtlMsg, iface string) {
 		if s := f.bySlot[m.Arg]; s != nil {
 			f.tell(s)
 		}
+	case pipeline.CtlPathMTU:
+		f.learn(f.env.Control.Bytes(m.Desc))
+		f.env.Control.Free(m.Desc)
 	case pipeline.CtlSPI:
 		if f.env.Events != nil && f.inSPI[m.Arg] == nil {
 			f.env.Events.Add(event.Event{Kind: event.BadSPI, SPI: m.Arg, Iface: iface, Text: fmt.Sprintf("ESP came for SPI %#x, which no SA has", m.Arg)})

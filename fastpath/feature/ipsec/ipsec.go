@@ -19,6 +19,7 @@ import (
 //	open.go      inbound: replay check, engine, window, trailer, round again
 //	late.go      how late packets come
 //	esp.go       the bytes of ESP
+//	pathmtu.go   what fits on the way to a peer
 //	spd.go, selector.go, spi.go   what policy looks up
 //	sad.go       SAs as workers see them
 //	live.go, slots.go   what packets change about SAs, and outlives the process
@@ -28,12 +29,10 @@ import (
 //	engine.go    crypto engines: which SA goes to which, and what leaves them
 //	state.go     counters
 //
-// Not done: transport mode and AH; NAT traversal; IPv6 outer packets
-// are never fragmented, so that inner IPv6 packets of 1280 bytes do not fit
-// through links below 1350 (RFC 2473 section 7.1 b would have that); ICMP
-// "too big" about outer packets is not heard (RFC 4301 section 8.2.1), so the
-// path between tunnel ends should take what the first link does; an outer packet
-// is not looked up in the SPD again, so tunnels in tunnels need two vRouters.
+// Not done: transport mode and AH; NAT traversal; links below 576 octets on the
+// way to a peer are not told of (IPv4), and no probes are sent where ICMP does not
+// come through (RFC 8899); an outer packet is not looked up in the SPD again, so
+// tunnels in tunnels need two vRouters.
 
 // Options of New.
 type Options struct {
@@ -61,6 +60,7 @@ type Feature struct {
 
 	// The writer's books.
 	sas      map[string]*sa
+	paths    paths
 	bySlot   map[uint32]*sa
 	inSPI    map[uint32]*sa // inbound, by SPI
 	chains   map[reqKey][]*sa
@@ -86,7 +86,7 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 	if o.MaxSAs > largestMaxSAs {
 		return nil, fmt.Errorf("%d SAs: at most %d", o.MaxSAs, largestMaxSAs)
 	}
-	f := &Feature{env: env, sas: map[string]*sa{}, bySlot: map[uint32]*sa{}, inSPI: map[uint32]*sa{},
+	f := &Feature{env: env, sas: map[string]*sa{}, paths: newPaths(), bySlot: map[uint32]*sa{}, inSPI: map[uint32]*sa{},
 		chains: map[reqKey][]*sa{}, policies: map[string]*policy{}, byReq: map[uint64]map[*policy]bool{},
 		clock: newClock(env.Now, o.Boottime)}
 	f.spd.Store(&spd{seed: burst.NewSeed()[0]})
@@ -117,6 +117,9 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 	if d.bySPI, err = newSPITable(env); err != nil {
 		return nil, err
 	}
+	if d.outSPI, err = newSPITable(env); err != nil {
+		return nil, err
+	}
 	f.handles = mem.NewSlots(uint32(n), env.Grace, nil)
 	f.sels = make([]*compiled, n)
 	f.workers = make([]*worker, pipeline.MaxWorkers)
@@ -124,6 +127,7 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 		return nil, err
 	}
 	f.openEngines()
+	env.Tunnels = f
 	return f, nil
 }
 
@@ -140,7 +144,7 @@ func (f *Feature) Close() error {
 	for _, e := range f.engines {
 		errs = append(errs, e.session.Close())
 	}
-	errs = append(errs, f.sad.live.close(), f.sad.rec.Unmap(), f.sad.errs.Unmap(), f.sad.late.Unmap(), f.sad.bySPI.close())
+	errs = append(errs, f.sad.live.close(), f.sad.rec.Unmap(), f.sad.errs.Unmap(), f.sad.late.Unmap(), f.sad.bySPI.close(), f.sad.outSPI.close())
 	return errors.Join(errs...)
 }
 

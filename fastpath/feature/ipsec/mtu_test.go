@@ -8,6 +8,7 @@ import (
 
 	"vrouter/fastpath"
 	"vrouter/fastpath/bench/testbed"
+	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/pkg/pkt"
 	"vrouter/pkg/sal"
@@ -146,31 +147,114 @@ func TestCutAfterEncryption(t *testing.T) {
 			}
 		})
 		got := s.fromHost(outgoing(false, 1500).IP())
-		if out6 {
-			s.silent(got)
-			s.Moved("lan rx 1, lan drop not-fragmented 1, policy p-out packets 1")
-			continue
-		}
 		if len(got) != 2 {
 			t.Fatalf("%d pieces", len(got))
 		}
-		var esp []byte
-		for _, g := range got {
-			f := pkt.IPv4(g[14:])
-			if f.FragOffset() != len(esp) || onesSum(f[:20]) != 0xffff || len(f) > 1500 {
-				t.Fatalf("piece at %d, want %d", f.FragOffset(), len(esp))
-			}
-			esp = append(esp, f[20:]...)
+		if o := out.together(t, 1500, got); !bytes.Equal(o.inner, hop(outgoing(false, 1500).IP())) {
+			t.Fatalf("%x", o.inner)
 		}
-		whole := append(bytes.Clone(got[0][14:34]), esp...)
-		pkt.IPv4(whole).SetTotalLen(len(whole))
-		pkt.IPv4(whole).SetFrag(false, false, 0)
-		pkt.IPv4(whole).SetChecksum()
-		o, err := out.open(whole)
-		if err != nil || !bytes.Equal(o.inner, hop(outgoing(false, 1500).IP())) {
-			t.Fatalf("%v: %x", err, o.inner)
-		}
+		s.Moved("lan rx 1, wan tx 2, sa out packets 1, policy p-out packets 1")
 	}
+}
+
+// together opens an ESP packet that came in fragments of at most mtu octets, or
+// whole.
+func (p *peer) together(t *testing.T, mtu int, frames [][]byte) opened {
+	t.Helper()
+	var l [][]byte
+	for _, g := range frames {
+		ip := g[14:]
+		if len(ip) > mtu {
+			t.Fatalf("piece of %d bytes on a path of %d", len(ip), mtu)
+		}
+		if ip[0]>>4 == 4 && (onesSum(ip[:20]) != 0xffff || len(frames) > 1 && pkt.IPv4(ip).DF()) {
+			t.Fatalf("IPv4 header % x", ip[:20])
+		}
+		l = append(l, ip)
+	}
+	whole := l[0]
+	if len(l) > 1 {
+		whole = testbed.Join(l)
+	}
+	o, err := p.open(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// TestFragmentation: where a packet is cut that does not fit, for each place of
+// fragmentation, way of setting DF, and inner packet; nothing is lost without a
+// word.
+func TestFragmentation(t *testing.T) {
+	families(t, func(t *testing.T, in6, out6 bool) {
+		for _, place := range []ipsec.Fragmentation{ipsec.BeforeEncryption, ipsec.AfterEncryption} {
+			for _, df := range []ipsec.DF{ipsec.CopyDF, ipsec.ClearDF, ipsec.SetDF} {
+				s := newSite(t, nil)
+				out, _ := s.tunnel(in6, func(a *ipsec.SA) {
+					a.Fragmentation, a.DF = place, df
+					if out6 {
+						over6(a)
+					}
+				})
+				wan := testbed.Iface("wan", wanMAC, own4+"/24", own6+"/64")
+				wan.MTU = 1300
+				s.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{wan}}})
+				s.Recv("wan")
+				inner := int(s.sa("out").InnerMTU)
+				for _, inDF := range []bool{false, true} {
+					for _, n := range []int{inner, inner + 1, 1280, 1281, 1500} {
+						s.Forget()
+						p := outgoing(in6, n)
+						p.DF = inDF
+						noDF := !in6 && !inDF
+						outer := df == ipsec.ClearDF || df == ipsec.CopyDF && noDF // it has no DF
+						what := fmt.Sprintf("place %d, DF %v, %d bytes with DF %v", place, df, n, inDF)
+						got := s.Exchange("lan", frames(lanMAC, hostMAC, [][]byte{p.IP()}), "lan", "wan")
+						switch {
+						case n <= inner, in6 && n <= 1280, place == ipsec.AfterEncryption && outer:
+							want := 1
+							if n > inner {
+								want = 2
+							}
+							if len(got[1]) != want {
+								t.Fatalf("%s: %d pieces, want %d", what, len(got[1]), want)
+							}
+							if o := out.together(t, 1300, got[1]); !bytes.Equal(o.inner, hop(p.IP())) {
+								t.Fatalf("%s: %x", what, o.inner)
+							}
+						case noDF:
+							var l [][]byte
+							for _, g := range got[1] {
+								l = append(l, out.together(t, 1300, [][]byte{g}).inner)
+							}
+							if len(l) != 2 || !bytes.Equal(testbed.Join(l), hop(p.IP())) {
+								t.Fatalf("%s: %d pieces", what, len(l))
+							}
+						default:
+							if len(got[0]) != 1 || len(got[1]) != 0 {
+								t.Fatalf("%s: %d answers, %d pieces", what, len(got[0]), len(got[1]))
+							}
+							if m := announced(got[0][0][14:]); m != map[bool]int{false: inner, true: 1280}[in6] {
+								t.Fatalf("%s: told of %d, %d fit", what, m, inner)
+							}
+						}
+						if !dropped(s.State(&fastpath.Query{Drops: true}).Drops, "not-fragmented", 0) {
+							t.Fatalf("%s: could not be cut", what)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// announced is the MTU in an ICMP error.
+func announced(ip []byte) int {
+	if ip[0]>>4 == 6 {
+		return int(binary.BigEndian.Uint32(ip[44:]))
+	}
+	return int(binary.BigEndian.Uint16(ip[26:]))
 }
 
 // TestTunnelsDF: the outer DF is the inner one's; an IPv6 packet counts as if it

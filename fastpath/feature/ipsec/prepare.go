@@ -193,7 +193,7 @@ func (p *prepared) sas(ch *Change) error {
 	if err := f.sad.bySPI.reserve(inbound); err != nil {
 		return err
 	}
-	return nil
+	return f.sad.outSPI.reserve(len(ch.SetSA) - inbound)
 }
 
 // sameKey is why an SA cannot be beside another.

@@ -34,6 +34,7 @@ func (p *prepared) Publish() {
 			f.sad.bySPI.set(s.SPI, 0)
 		}
 	}
+	f.unused(p.delSA)
 	f.spd.Store(p.spd)
 	f.few.Store(len(f.sas) <= fewSAs)
 	p.retire()
@@ -78,6 +79,8 @@ func (f *Feature) add(s *sa, touched map[reqKey]bool) {
 	if s.Direction == sal.Inbound {
 		f.inSPI[s.SPI] = s
 		f.sad.bySPI.set(s.SPI, s.handle)
+	} else {
+		f.join(s)
 	}
 }
 
@@ -89,6 +92,9 @@ func (f *Feature) remove(s *sa, touched map[reqKey]bool) {
 	f.timers.set(s, math.MaxInt64)
 	if f.inSPI[s.SPI] == s {
 		delete(f.inSPI, s.SPI)
+	}
+	if s.Direction == sal.Outbound {
+		f.part(s)
 	}
 	k := reqKey{s.ReqID, s.Direction}
 	f.chains[k] = slices.DeleteFunc(f.chains[k], func(x *sa) bool { return x == s })

@@ -40,14 +40,17 @@ type record struct {
 	dfAnd  uint8    // the outer DF flag: the inner one and this,
 	dfOr   uint8    // or this
 	mapped uint8    // 1: the outer DSCP is from dscp
-	_      [10]byte
+	_      [2]byte
+	path   uint32 // what outer packets may have at most, by what was learnt; atomic
+	_      [4]byte
 
 	// line 1
 	hdr6     [40]byte // outer IPv6 header: traffic class 0, length 0
 	reqid    uint64
 	next     uint32 // older SA of the same ReqID and direction; atomic
 	mismatch uint32 // counter of packets outside selectors and policy
-	_        [8]byte
+	twin     uint32 // another SA of the same outKey; atomic
+	_        [4]byte
 
 	// line 2: the outer DSCP by the inner one, where it is not copied
 	dscp [64]uint8
@@ -58,6 +61,8 @@ const (
 	recOutbound uint32 = 1 << iota
 	recV6              // outer header
 	recESN
+	recAfter // outer packets are cut, rather than inner ones
+	recDeaf  // to ICMP about outer packets
 )
 
 // Reasons of down.
@@ -91,7 +96,8 @@ type sad struct {
 	errs   mem.Table[saErrors]      // by slot
 	late   mem.Table[lateness]      // by slot
 	limits []atomic.Pointer[limits] // by slot
-	bySPI  *spiTable
+	bySPI  *spiTable                // inbound
+	outSPI *spiTable                // outbound, by outKey
 }
 
 // idle says why an SA carries nothing, None when it does.
@@ -161,6 +167,8 @@ func checkSA(s *SA) (field string, err error) {
 		return "DSCP", fmt.Errorf("%d DSCPs: all 64 or none must be given", len(s.DSCP))
 	case slices.ContainsFunc(s.DSCP, func(d uint8) bool { return d > 63 }):
 		return "DSCP", errors.New("a DSCP has 6 bits")
+	case s.Fragmentation > AfterEncryption:
+		return "Fragmentation", fmt.Errorf("place %d of fragmentation does not exist", s.Fragmentation)
 	case s.SoftAction > TerminateHold:
 		return "SoftAction", fmt.Errorf("action %d at the soft lifetime is not built", s.SoftAction)
 	}
@@ -225,7 +233,7 @@ func tunnelEnd(a netip.Addr) bool {
 func (r *record) fill(s *sa) {
 	*r = record{live: s.slot, sa: s.id, engine: uint8(s.engine.index), reqid: s.ReqID, mismatch: s.mismatch,
 		spiBE: bits.ReverseBytes32(s.SPI), window: uint16(s.ReplayWindow),
-		prefix: uint8(espHeader + s.layout.IV), icv: uint8(s.layout.ICV), mask: uint8(s.layout.Align - 1)}
+		path: noPathMTU, prefix: uint8(espHeader + s.layout.IV), icv: uint8(s.layout.ICV), mask: uint8(s.layout.Align - 1)}
 	switch s.DF {
 	case CopyDF:
 		r.dfAnd = flagDF
@@ -241,6 +249,12 @@ func (r *record) fill(s *sa) {
 	}
 	if s.ESN {
 		r.flags |= recESN
+	}
+	if s.Fragmentation == AfterEncryption {
+		r.flags |= recAfter
+	}
+	if s.IgnoreICMP {
+		r.flags |= recDeaf
 	}
 	if s.stale != "" {
 		r.down |= recStale

@@ -38,15 +38,21 @@ type worker struct {
 	missed atomic.Bool // a message that had no room
 	mute   int64       // until then nothing is said of unknown SPIs
 	line   [pipeline.Burst]uint32
-	cut    pipeline.Fragments
+	cut    pipeline.Fragments // of inner packets
+	pieces pipeline.Fragments // of outer packets
+	ident  uint64             // the last identification of IPv6 fragments, and more
+	learnt int64              // until then no path MTU is told of
 }
 
 // A cookie is what a job needs to go on. Outbound that is where the frame goes
 // (as pipeline.TxList has it) and how much padding it got; ready says that its
-// Ethernet header is in place.
+// Ethernet header is in place, cuttable that it may leave in fragments.
 type cookie uint64
 
-const ready cookie = 1 << 63
+const (
+	ready    cookie = 1 << 63
+	cuttable cookie = 1 << 62
+)
 
 func makeCookie(h uint32, out, in pipeline.IfIndex, pad uint32) cookie {
 	return cookie(out) | cookie(in)<<16 | cookie(h)<<32 | cookie(pad)<<56
@@ -123,7 +129,7 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		text, head := (n+espTrailer+mask)&^mask, uint64(r.hdrLen)+prefix
 		total := head + text + icv
 		seq := live.Seq + 1
-		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) ||
+		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) || total > uint64(atomic.LoadUint32(&r.path)) ||
 			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize ||
 			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared {
 			w.one(c, v, i, uint32(h), r)
@@ -170,14 +176,20 @@ const (
 func (w *worker) one(c *pipeline.Ctx, v *pipeline.Vec, i uint16, h uint32, r *record) {
 	p := v.IP(i)
 	adj := w.way(c, h, r)
-	if m := r.innerMTU(uint32(c.MTU(adj))); uint32(p.Len()) > m {
+	if m := r.innerMTU(r.outerMTU(c, adj)); uint32(p.Len()) > m {
 		w.tooBig(c, v, i, h, r, adj, m)
 		return
 	}
 	if !v.From[i].Local() {
 		decTTL(v, i)
 	}
-	w.seal(c, p, v.In[i], v.V6, h, r)
+	w.seal(c, p, v.In[i], v.V6, h, r, 0)
+}
+
+// outerMTU is what ESP packets may have that leave by an adjacency, 0 when it
+// leads nowhere.
+func (r *record) outerMTU(c *pipeline.Ctx, adj uint32) uint32 {
+	return min(uint32(c.MTU(adj)), atomic.LoadUint32(&r.path))
 }
 
 func decTTL(v *pipeline.Vec, i uint16) {
@@ -188,11 +200,11 @@ func decTTL(v *pipeline.Vec, i uint16) {
 	}
 }
 
-// seal takes a sequence number and puts ESP around a packet that fits; the
-// engine gets it with the next run.
-func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool, h uint32, r *record) {
+// seal takes a sequence number and puts ESP around a packet that fits, or with how
+// cuttable; the engine gets it with the next run.
+func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool, h uint32, r *record, how cookie) {
 	n := uint32(p.Len())
-	if uint32(p.Off()) < uint32(r.hdrLen)+uint32(r.prefix)+pipeline.EthLen || uint32(p.Off())+n+r.tail() > sal.BufSize {
+	if !r.fits(p) {
 		w.drop(c, p, in, r, drop.ESPNoRoom)
 		return
 	}
@@ -211,7 +223,7 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 	l := w.lanes[r.engine]
 	text, head := r.textLen(n), uint16(r.hdrLen)+uint16(r.prefix)
 	*l.job() = sal.Job{SA: r.sa, Op: sal.Seal, Desc: sal.MakeDesc(p.Buf(), p.Off()-head, head+uint16(text)+uint16(r.icv)),
-		Off: p.Off() - uint16(r.prefix), Len: uint16(text), SeqHi: uint32(seq >> 32), Cookie: uint64(makeCookie(h, 0, in, text-espTrailer-n))}
+		Off: p.Off() - uint16(r.prefix), Len: uint16(text), SeqHi: uint32(seq >> 32), Cookie: uint64(makeCookie(h, 0, in, text-espTrailer-n) | how)}
 	if l.n == sal.Burst {
 		l.run(c)
 	}
@@ -250,43 +262,6 @@ func (w *worker) way(c *pipeline.Ctx, h uint32, r *record) uint32 {
 		return c.Path6(p, bits.ReverseBytes64(mem.Load64(hdr, 24)), bits.ReverseBytes64(mem.Load64(hdr, 32)))
 	}
 	return c.Path4(p, bits.ReverseBytes32(mem.Load32(unsafe.Pointer(&r.hdr4), 16)))
-}
-
-// tooBig takes a packet whose ESP packet would not fit the way out, or for which
-// there is no way. An IPv4 packet that may be fragmented is, before it is
-// encrypted, so that the peer need not put ESP packets together; any other's
-// sender is told what fits (RFC 4301 section 8.2.1).
-func (w *worker) tooBig(c *pipeline.Ctx, v *pipeline.Vec, i uint16, h uint32, r *record, adj, mtu uint32) {
-	p, in, from := v.IP(i), v.In[i], v.From[i]
-	switch {
-	case c.MTU(adj) == 0:
-		w.nowhere(c, p, in, from, adj)
-	case v.V6 || mem.Load8(mem.At(c.Pool.Addr(p)), 6)&0x40 != 0:
-		c.Reject(p, in, from, pipeline.RejectTooBig, uint16(mtu))
-	default:
-		if !from.Local() {
-			decTTL(v, i)
-		}
-		if w.f.sels[h].ports() {
-			w.whole(c, p, in, h, r)
-			return
-		}
-		c.Cut4(p, in, int(mtu), &w.cut)
-		for _, x := range w.cut.Desc[:w.cut.N] {
-			w.seal(c, x, in, false, h, r)
-		}
-	}
-}
-
-// whole encrypts a packet that is too big, because the SA's selectors name ports,
-// which the peer could not see in fragments (RFC 4301 section 7). The outer
-// packet is cut on its way out; over IPv6 it cannot be.
-func (w *worker) whole(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, h uint32, r *record) {
-	if r.flags&recV6 != 0 {
-		c.Drop(p, in, drop.NotFragmented)
-		return
-	}
-	w.seal(c, p, in, false, h, r)
 }
 
 // nowhere ends a packet for whose SA's peer there is no way.
@@ -332,7 +307,7 @@ func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
 		if j.Status != sal.StatusOK {
 			l.failed(c, j, r)
 		} else {
-			c.Forward(j.Desc, x.in(), pipeline.FromLocal, l.w.way(c, x.handle(), r))
+			l.w.emit(c, j.Desc, x, r)
 		}
 	}
 	if !l.sync {

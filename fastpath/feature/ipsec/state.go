@@ -35,6 +35,8 @@ func (f *Feature) state(name string, s *sa) SAState {
 	if s.Direction == sal.Inbound {
 		st.Seq, st.Bitmap = f.window(s.slot)
 		st.Late = f.sad.late.At(s.slot).counts(st.Packets)
+	} else {
+		st.OuterMTU, st.InnerMTU, st.PathMTU, st.PathLeft = f.mtus(s)
 	}
 	for r, n := range f.errors(s) {
 		if n == 0 {

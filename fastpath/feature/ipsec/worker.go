@@ -5,6 +5,7 @@ import (
 
 	"vrouter/fastpath/cryptoq"
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/burst"
 	"vrouter/pkg/mem"
 )
 
@@ -13,7 +14,7 @@ import (
 // there already may be running.
 func (f *Feature) Grow(n int) error {
 	for f.made < n {
-		w := &worker{f: f}
+		w := &worker{f: f, ident: burst.NewSeed()[0]}
 		var err error
 		if w.paths, err = mem.NewTable[path16](f.sad.rec.Len(), mem.Options{}); err != nil {
 			return err

@@ -39,6 +39,8 @@ func deliver4(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 	case o.Proto == pkt.ProtoICMP:
 		if bad != pkt.OK || pkt.Checksum(b[o.L4:o.End]) != 0 {
 			c.Drop(d, in, drop.ICMPBad)
+		} else if b[o.L4] == pkt.ICMPv4Unreachable && b[o.L4+1] == pkt.ICMPv4FragNeeded {
+			c.Env.Tunnels.TooBig(c, d, in, o)
 		} else if pkt.EchoReplyV4(&o, pkt.IPv4(b)) {
 			c.Reinject(d, in, v.From[i].Answer())
 		} else {
@@ -91,6 +93,8 @@ func deliver6(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 			c.ToControl(v.Desc[i], in, pipeline.CtlRS, 0)
 		case t >= pkt.ICMPv6RouterSol && t <= pkt.ICMPv6Redirect:
 			c.Drop(d, in, drop.NDIgnored)
+		case t == pkt.ICMPv6TooBig:
+			c.Env.Tunnels.TooBig(c, d, in, o)
 		case t == pkt.ICMPv6Echo:
 			if o.Has(pkt.HasOptions) {
 				d = bare6(c, d, &o)

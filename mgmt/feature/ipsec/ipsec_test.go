@@ -150,7 +150,8 @@ func TestState(t *testing.T) {
 			st.SAs = []fp.SAState{
 				{Name: "i", Direction: sal.Inbound, Age: time.Minute + 1, Idle: 2 * time.Second, Ended: true, Expired: []string{"soft-time", "hard-bytes"}, Packets: 1 << 33, Bytes: 1 << 40, Seq: 5000, Window: 1024,
 					Replayed: 11, Errors: []fp.Error{{Reason: "esp-replay", Packets: 7}, {Reason: "esp-late", Packets: 4}}, Engine: "cpu", Mode: "software", Reason: "as configured: software"},
-				{Name: "o", Direction: sal.Outbound, Age: time.Hour, Idle: time.Hour, Seq: 17, Engine: "cpu", Mode: "software"},
+				{Name: "o", Direction: sal.Outbound, Age: time.Hour, Idle: time.Hour, Seq: 17, Engine: "cpu", Mode: "software",
+					OuterMTU: 1400, InnerMTU: 1346, PathMTU: 1400, PathLeft: 59*time.Second + 1},
 			}
 		}
 		return st
@@ -161,6 +162,7 @@ func TestState(t *testing.T) {
 		"<time>60</time><bytes>1099511627776</bytes><packets>4294967295</packets><idle>2</idle>", "<time>3600</time><bytes>0</bytes><packets>0</packets><idle>3600</idle>",
 		"<engine>cpu</engine><mode>software</mode><reason>as configured: software</reason>", "<error><reason>esp-late</reason><packets>4</packets></error>",
 		"<packets>3</packets><bytes>300</bytes>", "<ended>true</ended><expired>hard-bytes</expired><expired>soft-time</expired>", "<ended>false</ended></lifetime>",
+		"<outer>1400</outer><inner>1346</inner><learnt>1400</learnt><learnt-for>59</learnt-for>",
 	} {
 		if !strings.Contains(got, w) {
 			t.Errorf("no %s in %s", w, got)

@@ -19,6 +19,7 @@ var (
 	saLeaves = map[string]string{"Name": "/name", "ReqID": "/reqid", "Direction": "/vrouter-sal:direction",
 		"SPI": saConfig + "/spi", "Algorithm": saESP + "/encryption/encryption-algorithm", "Key": saESP + "/encryption/key",
 		"Integrity": saESP + "/integrity/integrity-algorithm", "IntegrityKey": saESP + "/integrity/key",
+		"Fragmentation": "/vrouter-mtu:mtu/fragmentation", "IgnoreICMP": "/vrouter-mtu:mtu/learn",
 		"DF": saConfig + "/tunnel/df-bit", "DSCP": saConfig + "/tunnel/dscp-mapping",
 		"ESN": saConfig + "/ext-seq-num", "ReplayWindow": saConfig + "/anti-replay-window-size",
 		"Local": saConfig + "/tunnel/local", "Remote": saConfig + "/tunnel/remote",

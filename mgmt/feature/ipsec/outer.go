@@ -14,6 +14,11 @@ var dfs = map[view.E_Ipsec_SadEntry_IpsecSaConfig_Tunnel_DfBit]ipsec.DF{
 	view.Ipsec_SadEntry_IpsecSaConfig_Tunnel_DfBit_copy:  ipsec.CopyDF,
 }
 
+var fragmentations = map[view.E_Ipsec_SadEntry_Mtu_Fragmentation]ipsec.Fragmentation{
+	view.Ipsec_SadEntry_Mtu_Fragmentation_before_encryption: ipsec.BeforeEncryption,
+	view.Ipsec_SadEntry_Mtu_Fragmentation_after_encryption:  ipsec.AfterEncryption,
+}
+
 // outer reads what the outer header of an SA takes from the inner packet, and
 // what not.
 func (b *Binding) outer(s *ipsec.SA, v *view.Ipsec_SadEntry, c *data.Container) {

@@ -64,6 +64,8 @@ func (b *Binding) sa(c *data.Container) (ipsec.SA, *sa, data.Errors) {
 	s.Local, s.Remote = at.tunnel(saConfig+"/tunnel", cfg.Tunnel.Local, cfg.Tunnel.Remote)
 	b.algorithms(&at, &s, v, c)
 	b.outer(&s, v, c)
+	s.Fragmentation = fragmentations[v.Mtu.Fragmentation]
+	s.IgnoreICMP = !*v.Mtu.Learn
 	if len(at.errs) > 0 {
 		return s, nil, at.errs
 	}

@@ -88,6 +88,17 @@ func writeSA(w *oper.Writer, s *ipsec.SAState) {
 		}
 	})
 	w.In("vrouter-sal:lateness", func() { writeLate(w, s) })
+	w.In("vrouter-mtu:mtu", func() {
+		if s.OuterMTU == 0 {
+			return
+		}
+		w.Uint("outer", uint64(s.OuterMTU))
+		w.Uint("inner", uint64(s.InnerMTU))
+		if s.PathMTU != 0 {
+			w.Uint("learnt", uint64(s.PathMTU))
+			w.Uint("learnt-for", seconds(s.PathLeft))
+		}
+	})
 	w.In("vrouter-sal:counters", func() {
 		w.Uint("packets", s.Packets)
 		w.Uint("bytes", s.Bytes)

@@ -98,6 +98,12 @@ func One(o any) string {
 		if o.DF != ipsec.ClearDF {
 			put(" df=%s", [...]string{"copy", "clear", "set"}[o.DF])
 		}
+		if o.Fragmentation == ipsec.AfterEncryption {
+			put(" after-encryption")
+		}
+		if o.IgnoreICMP {
+			put(" ignore-icmp")
+		}
 		if o.DSCP != nil {
 			put(" dscp=%s", hex.EncodeToString(o.DSCP))
 		}
