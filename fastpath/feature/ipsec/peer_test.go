@@ -164,8 +164,8 @@ func (p *peer) open(pkt []byte) (o opened, err error) {
 			return bad("next header %d, hop limit %d", pkt[6], pkt[7])
 		}
 		o.tos = byte(binary.BigEndian.Uint32(pkt) >> 20)
-		if binary.BigEndian.Uint32(pkt)&0xfffff != 0 {
-			return bad("flow label")
+		if binary.BigEndian.Uint32(pkt)&0xfffff == 0 { // RFC 6438
+			return bad("no flow label")
 		}
 		esp = pkt[40:]
 	default:
