@@ -113,6 +113,11 @@ func answer(t *testing.T, ip []byte, p testbed.Packet, typ byte, quotes bool) {
 	if dst != addr(p.Src) || ip[l4] != typ {
 		t.Fatalf("%v to %v, ICMP type %d, want to %s, type %d", src, dst, ip[l4], p.Src, typ)
 	}
+	// It has come no hop yet: what is made here goes into a tunnel as it is (RFC
+	// 4301 section 5.1.2.1, note 3 is about what is forwarded).
+	if ttl := ip[map[bool]int{false: 8, true: 7}[ip[0]>>4 == 6]]; ttl != 64 {
+		t.Errorf("TTL or hop limit %d inside", ttl)
+	}
 	if quotes {
 		q := ip[l4+8:]
 		if len(q) < 48 || !bytes.Equal(q[12:20], orig[12:20]) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"vrouter/fastpath"
+	"vrouter/fastpath/bench/testbed"
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/fastpath/pipeline"
@@ -16,8 +17,8 @@ import (
 )
 
 // FuzzESP sends a frame into the WAN of a whole router with tunnels of all
-// families: either any bytes at all, or any bytes that a peer has sealed, so that
-// they get behind the ICV. Whatever they are: the packet dies at most once, the
+// families: either any bytes at all, with a good Ethernet header or as they are,
+// or any bytes that a peer has sealed, so that they get behind the ICV. Whatever they are: the packet dies at most once, the
 // SA counts it at most once, and what reaches the LAN is the clear packet that
 // was sent, or exactly what the peer has sealed. (The bed checks the buffers at
 // its end.)
@@ -36,6 +37,10 @@ func FuzzESP(f *testing.F) {
 		f.Add(sa, byte(0), p.send(b))
 		f.Add(sa, byte(0), p.send(b)[:70])
 		f.Add(sa|4, byte(0), append(p.send(b), 1, 2, 2, 4))
+		frame := testbed.Frame(testbed.MAC(wanMAC), testbed.MAC(peerMAC), p.send(b))
+		f.Add(sa|8, byte(0), frame)
+		f.Add(sa|8, byte(0), append(append(bytes.Clone(frame[:12]), 0x81, 0, 0, 5), frame[12:]...)) // a VLAN
+		f.Add(sa|8, byte(0), append(append(bytes.Clone(frame[:12]), 8, 6), frame[14:]...))
 	}
 	s := newSite(f, func(o *fastpath.Options) { o.Log = slog.New(slog.DiscardHandler) })
 	f.Cleanup(func() { s.T = f })
@@ -63,8 +68,15 @@ func FuzzESP(f *testing.F) {
 			p.tos = tos
 			packet = p.seal(data)
 		}
+		frame := testbed.Frame(testbed.MAC(wanMAC), testbed.MAC(peerMAC), packet)
+		if how&12 == 8 {
+			if len(data) < 14 {
+				return
+			}
+			frame, data = bytes.Clone(data), data[14:]
+		}
 		before, drops, rejected := s.opened(), s.drops(), s.drops(answered...)
-		got := s.Exchange("wan", frames(wanMAC, peerMAC, [][]byte{packet}), "lan", "wan")
+		got := s.Exchange("wan", [][]byte{frame}, "lan", "wan")
 		// An ICMP error about it may die as well.
 		if n := s.drops() - drops; n > 1+s.drops(answered...)-rejected {
 			t.Errorf("one packet died %d times: %v", n, s.State(&fastpath.Query{Drops: true}).Drops)
