@@ -179,6 +179,7 @@ type Process struct {
 	Changes uint64
 	Buffers Buffers
 	Flows   Flows
+	Neigh   neigh.Stats
 	Engines []EngineInfo
 	Events  event.Stats
 }

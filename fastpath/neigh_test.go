@@ -392,32 +392,3 @@ func TestUnsolicited(t *testing.T) {
 		}
 	}
 }
-
-// TestScan: a scan of a connected prefix fills the table to its bound and no
-// further, and the waiting packets are bounded too.
-func TestScan(t *testing.T) {
-	b := testbed.New(t, func(o *fastpath.Options) { o.Buffers = 16384 })
-	ia, ib := testbed.Iface("a", 1, "10.1.0.1/16"), testbed.Iface("b", 2, "10.128.0.1/9")
-	b.Mem.Peer("a")
-	b.Mem.Peer("b")
-	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{ia, ib}}, Route: route.Change{Set: testbed.Connected(ia, ib)}})
-	b.Run()
-	b.Recv("b")
-	b.Forget()
-	sent := 0
-	for i := range 80 {
-		var frames [][]byte
-		for j := range 256 {
-			frames = append(frames, testbed.Packet{Src: "10.1.0.2", Dst: fmt.Sprintf("10.%d.%d.%d", 128+i/32, i%32, j), Len: 60}.From(21, 1))
-		}
-		b.Exchange("a", frames, "b")
-		sent += len(frames)
-	}
-	n := b.State(&fastpath.Query{Neighbours: []string{}, Process: true})
-	if len(n.Neighbours) < 1000 || len(n.Neighbours) > neigh.MaxNeighbours {
-		t.Errorf("%d neighbours", len(n.Neighbours))
-	}
-	if w := n.Process.Buffers.Waiting; w != 1024 {
-		t.Errorf("%d packets wait, want the bound of 1024", w)
-	}
-}

@@ -129,7 +129,7 @@ func (e *Local) drops() []Drop {
 }
 
 func (e *Local) process() *Process {
-	p := &Process{PID: os.Getpid(), StartedAt: e.started, Label: e.label, Engines: e.engines(), Events: e.env.Events.Stats()}
+	p := &Process{PID: os.Getpid(), StartedAt: e.started, Label: e.label, Engines: e.engines(), Events: e.env.Events.Stats(), Neigh: e.f.neigh.Stats()}
 	waiting := e.f.neigh.Waiting() + e.f.reass.Held() + e.env.Mesh.Len(-1)
 	p.Changes = e.crew.changes
 	for i, w := range e.workers {

@@ -238,11 +238,14 @@ func (b *bed) drops(v *site.VRouter) map[string]int {
 	return m
 }
 
-// buffersAccounted waits until every buffer of both vRouters is accounted for:
+// buffersAccounted waits until every buffer of the vRouters is accounted for:
 // what is in use lies in ports, waits for a neighbour, or is in an engine.
 func (b *bed) buffersAccounted() {
 	b.t.Helper()
 	for _, v := range []*site.VRouter{b.A, b.B} {
+		if v == nil { // a bed of one
+			continue
+		}
 		var m map[string]string
 		if err := lab.Until(10*time.Second, v.Name+" accounts for all buffers", func() bool {
 			m = b.fastpath(v)

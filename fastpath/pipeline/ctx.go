@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"vrouter/fastpath/drop"
+	"vrouter/pkg/burst"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
 )
@@ -62,6 +63,7 @@ type Ctx struct {
 	Error ErrorList
 	ctl   ctlOut
 	hand  handTx
+	asks  asks
 
 	ports  []sal.PortQueue // by IfIndex; nil: not there
 	counts mem.Table[Counter]
@@ -82,6 +84,7 @@ func NewCtx(env *Env, i int) (*Ctx, error) {
 	}
 	c := &Ctx{Env: env, Pool: env.Pool, Cache: env.Pool.NewCache(), Worker: i, ifs: ifs, counts: env.Counters.Worker(i)}
 	c.ports = make([]sal.PortQueue, MaxIfaces)
+	c.asks.seed = burst.NewSeed()
 	return c, c.ctl.init()
 }
 
@@ -167,8 +170,7 @@ func (c *Ctx) forwardSlow(d sal.Desc, in IfIndex, from Origin, adj uint32) {
 		case d.Len()+EthLen > a.LinkMTU():
 			c.tooBig(d, in, from, adj)
 		case !a.Resolved():
-			_, through := from.SA()
-			c.message(CtlMsg{Desc: d, Op: CtlResolve, In: in, SA: through, Arg: adj})
+			c.resolve(d, in, from, adj, a.Kind())
 		default: // stale: it may be used, and the control side wants to know (RFC 4861 section 7.3.3)
 			c.useStale(in, adj)
 			c.put(d, in, a)

@@ -110,6 +110,22 @@ func (c *Ctx) ToControl(d sal.Desc, in IfIndex, op CtlOp, arg uint32) bool {
 	return c.message(CtlMsg{Desc: d, Op: op, In: in, Arg: arg})
 }
 
+// resolve hands a packet whose next hop has no address to the control side, where
+// it waits, as far as asks allows and the ring is not half full: the other half is
+// for messages of neighbours.
+func (c *Ctx) resolve(d sal.Desc, in IfIndex, from Origin, adj uint32, kind AdjKind) {
+	_, through := from.SA()
+	share := uint64(max(1, c.Snap.Crew.N))
+	switch {
+	case kind == AdjGlean && !c.asks.unknown(c.Now, share, c.Pool.Addr(d), in, from.Local()), kind != AdjGlean && !c.asks.known(c.Now, share, adj):
+		c.Drop(d, in, drop.NeighLimited)
+	case c.ctl.to.Len() >= ctlDepth/2:
+		c.Drop(d, in, drop.ControlFull)
+	default:
+		c.message(CtlMsg{Desc: d, Op: CtlResolve, In: in, SA: through, Arg: adj})
+	}
+}
+
 func (c *Ctx) message(m CtlMsg) bool {
 	if !c.ctl.to.Put(m) {
 		if m.Desc != NoBuf {

@@ -50,7 +50,8 @@ func (f *Feature) resolve(worker int, m pipeline.CtlMsg, now int64) {
 		}
 		hi, lo, in := words(x.Index, dst)
 		if e = f.byAdj[f.table.find(hi, lo, in)]; e == nil {
-			if e = f.create(x, dst); e == nil {
+			if e = f.create(x, dst, unheard); e == nil {
+				f.stats.Refused++
 				c.Drop(m.Desc, m.In, drop.NeighTableFull)
 				return
 			}
@@ -138,7 +139,7 @@ func (f *Feature) heard(x *pipeline.Iface, sender netip.Addr, mac [6]byte, forUs
 		if !forUs || solicited { // an answer to a question that was never put
 			return
 		}
-		if e = f.create(x, sender); e == nil {
+		if e = f.create(x, sender, heardOf); e == nil {
 			return
 		}
 	}

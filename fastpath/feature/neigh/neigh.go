@@ -3,6 +3,7 @@ package neigh
 import (
 	"cmp"
 	"container/heap"
+	"container/list"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -12,23 +13,12 @@ import (
 	"vrouter/pkg/pkt"
 )
 
-// The files: neigh.go tables and commits, nud.go the states of an entry,
-// message.go ARP and neighbour discovery, dad.go whether own addresses are
+// The files: neigh.go tables and commits, nud.go the states of an entry, room.go
+// who gives way when there are too many, message.go ARP and neighbour discovery, dad.go whether own addresses are
 // unique, ra.go Router Advertisements, stage.go what workers ask, table.go where
 // they look.
 //
 // Not done: address conflict detection for IPv4 (RFC 5227); redirects; proxy ARP.
-
-// Limits of the neighbour table.
-const (
-	MaxNeighbours = 1 << 16
-	// maxIncomplete bounds what a scan of a connected prefix can fill.
-	maxIncomplete = MaxNeighbours / 4
-	// maxWait and maxWaitAll bound the packets that wait for one address, and
-	// for all. RFC 4861 section 7.2.2 asks for a small queue.
-	maxWait    = 16
-	maxWaitAll = 1024
-)
 
 // Feature is the neighbours. All methods but Find4, Find6 and those of its
 // stage are called under the engine's lock.
@@ -41,9 +31,13 @@ type Feature struct {
 	// statics are the configured ones.
 	statics map[Key]*entry
 	count   int
+	// asking and failed are the entries that nothing names and of which nobody
+	// has been heard, in the order in which they were last wanted.
+	asking, failed *list.List
 
-	incomplete, waiting int
-	warned              int64 // when a conflict of addresses was last logged
+	waiting int
+	stats   Stats
+	warned  int64 // when a conflict of addresses was last logged
 
 	advertising map[*link]struct{}
 	checks      map[checkKey]*check // of own addresses, see dad.go
@@ -80,8 +74,10 @@ type entry struct {
 	probes    int
 	wait      []waiter
 
-	at  int64 // when its state must be looked at; 0: never
-	pos int   // in the heap, -1: not there
+	el  *list.Element // in asking or failed, nil: in neither
+	in  *list.List    // which
+	at  int64         // when its state must be looked at; 0: never
+	pos int           // in the heap, -1: not there
 }
 
 type waiter struct {
@@ -96,7 +92,7 @@ func New(env *pipeline.Env) (*Feature, error) {
 		return nil, fmt.Errorf("neighbours: %w", err)
 	}
 	f := &Feature{env: env, table: t, ifs: map[pipeline.IfIndex]*link{}, byAdj: map[uint32]*entry{}, statics: map[Key]*entry{},
-		advertising: map[*link]struct{}{}, checks: map[checkKey]*check{}}
+		advertising: map[*link]struct{}{}, checks: map[checkKey]*check{}, asking: list.New(), failed: list.New()}
 	f.Stage = &resolve{f}
 	env.Neigh = f
 	return f, nil
@@ -367,15 +363,14 @@ func (f *Feature) rewrite(h uint32, n pipeline.AdjSpec) {
 // Hold implements pipeline.Neighbours.
 func (f *Feature) Hold(x *pipeline.Iface, addr netip.Addr) (uint32, bool) {
 	hi, lo, in := words(x.Index, addr)
-	if e := f.byAdj[f.table.find(hi, lo, in)]; e != nil {
-		e.refs++
-		return e.adj, true
-	}
-	e := f.create(x, addr)
+	e := f.byAdj[f.table.find(hi, lo, in)]
 	if e == nil {
-		return 0, false
+		if e = f.create(x, addr, named); e == nil {
+			return 0, false
+		}
 	}
 	e.refs++
+	f.place(e)
 	return e.adj, true
 }
 
@@ -388,9 +383,12 @@ func (f *Feature) Release(adj uint32) {
 	if e.refs--; e.refs == 0 {
 		if e.link.dead || e.mac == [6]byte{} && len(e.wait) == 0 {
 			f.drop(e)
-		} else if e.at == 0 {
+			return
+		}
+		if e.at == 0 {
 			f.schedule(e, f.env.Now()+int64(staleFor))
 		}
+		f.place(e)
 	}
 }
 
@@ -423,9 +421,9 @@ func (f *Feature) Addr(adj uint32) (netip.Addr, bool) {
 }
 
 // create makes an entry that nobody has asked for yet; nil: no room.
-func (f *Feature) create(x *pipeline.Iface, addr netip.Addr) *entry {
+func (f *Feature) create(x *pipeline.Iface, addr netip.Addr, why wanted) *entry {
 	l := f.ifs[x.Index]
-	if l == nil || f.count >= MaxNeighbours && !f.evict() {
+	if l == nil || !f.room(why) {
 		return nil
 	}
 	adj, ok := f.env.Adj.Alloc(f.adjacency(x, addr.Is6(), pipeline.AdjNeighbour))
@@ -450,6 +448,7 @@ func (f *Feature) create(x *pipeline.Iface, addr netip.Addr) *entry {
 	l.all[e] = struct{}{}
 	f.byAdj[adj] = e
 	f.count++
+	f.place(e)
 	return e
 }
 
@@ -464,31 +463,8 @@ func (f *Feature) drop(e *entry) {
 	delete(e.link.all, e)
 	delete(f.byAdj, e.adj)
 	f.schedule(e, 0)
+	f.unlist(e)
 	f.count--
-}
-
-// evict makes room: among a few entries drawn by the map's own disorder, one
-// that nothing names, preferably a failed one.
-func (f *Feature) evict() bool {
-	var best *entry
-	n := 0
-	for _, e := range f.byAdj {
-		if e.refs == 0 && (best == nil || rank(e) < rank(best)) {
-			best = e
-		}
-		if n++; n == 64 {
-			break
-		}
-	}
-	if best == nil {
-		return false
-	}
-	f.drop(best)
-	return true
-}
-
-func rank(e *entry) int {
-	return map[Reach]int{Failed: 0, Incomplete: 1, Stale: 2, Probe: 3, Delay: 4, Reachable: 5}[e.reach]
 }
 
 // Objects gives the configuration of static neighbours.

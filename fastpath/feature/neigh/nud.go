@@ -26,6 +26,10 @@ const (
 	failedFor     = 20 * time.Second
 	solicitRate   = 1000 // a second and interface
 	solicitBucket = 256
+	// What must be left in the bucket, so that a scan of a connected prefix does
+	// not keep others from being asked for.
+	leftForFirst = 32  // for next hops of routes, and for neighbours to prove themselves
+	leftForAgain = 128 // for addresses that are asked for the first time
 )
 
 // Tick looks at entries whose time has come.
@@ -43,7 +47,7 @@ func (f *Feature) Tick(now int64) {
 			f.fail(e)
 			f.schedule(e, now+int64(failedFor))
 		case Delay:
-			e.reach = Probe
+			f.become(e, Probe)
 			e.probes = 0
 			f.solicit(e, now)
 		case Reachable:
@@ -77,7 +81,17 @@ func (f *Feature) solicit(e *entry, now int64) {
 	e.probes++
 	f.schedule(e, now+int64(retransmit))
 	x := f.env.Snap.Load().Ifaces.At(e.link.index)
-	if x == nil || x.Port == nil || !e.link.take(now) {
+	if x == nil || x.Port == nil {
+		return
+	}
+	left := 0
+	if e.refs == 0 && e.reach == Incomplete {
+		if left = leftForFirst; e.probes > 1 {
+			left = leftForAgain
+		}
+	}
+	if !e.link.take(now, left) {
+		f.stats.Withheld++
 		return
 	}
 	d, b, ok := f.env.Control.Frame()
@@ -104,36 +118,26 @@ func (f *Feature) solicit(e *entry, now int64) {
 	f.env.Control.Send(d, n, x.Index)
 }
 
-// take takes a token of the link's bucket.
-func (l *link) take(now int64) bool {
+// take takes a token of the link's bucket, if it leaves as many.
+func (l *link) take(now int64, left int) bool {
 	l.tokens = min(solicitBucket, l.tokens+float64(now-l.filled)*solicitRate/1e9)
 	l.filled = now
-	if l.tokens < 1 {
+	if l.tokens < float64(1+left) {
 		return false
 	}
 	l.tokens--
 	return true
 }
 
-// begin starts to resolve an entry; false when too many are being resolved.
-func (f *Feature) begin(e *entry, now int64) bool {
+// begin starts to resolve an entry.
+func (f *Feature) begin(e *entry, now int64) {
 	if e.reach == Incomplete {
-		return true
+		return
 	}
-	if f.incomplete >= maxIncomplete {
-		return false
-	}
-	f.incomplete++
-	e.reach, e.probes = Incomplete, 0
+	f.become(e, Incomplete)
+	f.stats.Created++
+	e.probes = 0
 	f.solicit(e, now)
-	return true
-}
-
-// leave keeps the count of incomplete entries.
-func (f *Feature) leave(e *entry) {
-	if e.reach == Incomplete {
-		f.incomplete--
-	}
 }
 
 // learn sets an entry's address.
@@ -146,9 +150,9 @@ func (f *Feature) learn(e *entry, mac [6]byte) {
 
 // confirm: the neighbour has proved that it is there.
 func (f *Feature) confirm(e *entry, mac [6]byte, now int64) {
-	f.leave(e)
 	f.learn(e, mac)
-	e.reach, e.confirmed = Reachable, now
+	f.become(e, Reachable)
+	e.confirmed = now
 	f.env.Adj.Open(e.adj)
 	f.schedule(e, now+int64(reachableFor)/2+rand.Int64N(int64(reachableFor)))
 	if e.static {
@@ -159,8 +163,7 @@ func (f *Feature) confirm(e *entry, mac [6]byte, now int64) {
 
 // stale: the address is known, but not that somebody is there.
 func (f *Feature) stale(e *entry, now int64) {
-	f.leave(e)
-	e.reach = Stale
+	f.become(e, Stale)
 	f.env.Adj.SetMTU(e.adj, 0)
 	f.schedule(e, now+int64(staleFor))
 	f.release(e)
@@ -174,8 +177,7 @@ func (f *Feature) forget(e *entry) {
 
 // fail closes an entry: what waits is told so.
 func (f *Feature) fail(e *entry) {
-	f.leave(e)
-	e.reach = Failed
+	f.become(e, Failed)
 	f.env.Adj.SetMTU(e.adj, 0)
 	f.learn(e, [6]byte{})
 	for _, w := range e.wait {
@@ -198,7 +200,7 @@ func (f *Feature) release(e *entry) {
 func (f *Feature) used(e *entry, now int64) {
 	switch e.reach {
 	case Stale:
-		e.reach = Delay
+		f.become(e, Delay)
 		f.schedule(e, now+int64(delayFirst))
 	case Failed, Incomplete: // given up at the same moment
 		f.env.Adj.SetMTU(e.adj, 0)
@@ -211,11 +213,12 @@ func (f *Feature) queue(worker int, e *entry, m pipeline.CtlMsg, now int64) {
 	switch {
 	case e.static || e.reach == Reachable || e.reach == Delay || e.reach == Probe || e.reach == Stale:
 		c.Forward(worker, m, e.adj)
-	case len(e.wait) >= maxWait || f.waiting >= maxWaitAll:
+	case len(e.wait) >= maxWait || f.waiting >= maxWaitAll && !f.roomToWait(e):
+		f.stats.Refused++
 		c.Drop(m.Desc, m.In, drop.NeighWaitFull)
-	case !f.begin(e, now):
-		c.Drop(m.Desc, m.In, drop.NeighTableFull)
 	default:
+		f.begin(e, now)
+		f.wantedAgain(e)
 		e.wait = append(e.wait, waiter{worker, m})
 		f.waiting++
 	}

@@ -104,6 +104,15 @@ func rest(w *oper.Writer, p *fastpath.Process) {
 		w.Uint("hits", n.Hits)
 		w.Uint("misses", n.Misses)
 	})
+	w.In("neighbours", func() {
+		n := &p.Neigh
+		gauge("entries", n.Entries)
+		gauge("incomplete", n.Incomplete)
+		w.Uint("created", n.Created)
+		w.Uint("evicted", n.Evicted)
+		w.Uint("refused", n.Refused)
+		w.Uint("withheld", n.Withheld)
+	})
 	w.In("events", func() {
 		n := &p.Events
 		w.Uint("last", n.Last)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"vrouter/fastpath"
+	"vrouter/fastpath/feature/neigh"
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/feature/system"
 	"vrouter/mgmt/internal/bindtest"
@@ -49,6 +50,7 @@ func TestState(t *testing.T) {
 				Workers: []fastpath.Worker{{ID: 0, CPU: -1, Packets: 9, Bursts: 5, Turns: 7, Idles: 2}, {ID: 1, CPU: 3}},
 				Buffers: fastpath.Buffers{Total: 100, Free: 60, Cached: 10, Ports: 20, Waiting: 7, InFlight: 3},
 				Flows:   fastpath.Flows{Size: 1 << 20, Used: 5, Hits: 6, Misses: 7},
+				Neigh:   neigh.Stats{Entries: 12, Incomplete: 11, Created: 13, Evicted: 14, Refused: 15, Withheld: 16},
 				Engines: []fastpath.EngineInfo{
 					{Name: "cpu0", Kind: "software", ISA: "aes-ni", Ready: true, Modes: []string{"crypto"}, Algorithms: []string{"aes-gcm-16-128"}, SAs: 2, WindowMax: 8192},
 					{Name: "nic0", Kind: "inline", ISA: "x", Modes: []string{"crypto", "full"}, MaxSAs: 1024, Errors: 1}}}
@@ -72,6 +74,8 @@ func TestState(t *testing.T) {
 		{filter: `<fastpath ` + fp + `><drops/></fastpath>`, drops: true,
 			has: "<severity>attack</severity>", has2: "<interface><name>wan0</name><packets>4</packets></interface>", not: "pid"},
 		{filter: `<fastpath ` + fp + `><process/></fastpath>`, process: true, has: "<restarts>3<", has2: "<pid>42<", not: "drop"},
+		{filter: `<fastpath ` + fp + `><neighbours/></fastpath>`, process: true, has: "<entries>12</entries><incomplete>11</incomplete><created>13</created>",
+			has2: "<evicted>14</evicted><refused>15</refused><withheld>16</withheld>", not: "pid"},
 		{filter: `<sal ` + sal + `/>`, process: true, has: "<max-sas>1024<", has2: "<kind>full</kind>", not: "pid"},
 		{filter: `<fastpath ` + fp + `><worker/></fastpath>`},
 	} {
