@@ -1,12 +1,9 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +17,7 @@ type line struct {
 	*bed
 	v           *site.VRouter
 	left, right *lab.NS
+	kernel      *lab.NS // in the place of v
 }
 
 // newLine makes hosts and router; the ports are made by links and configured by
@@ -231,93 +229,4 @@ func TestPcapPort(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	x.buffersAccounted()
-}
-
-// TestPortThroughput prints what TCP gets through one vRouter with each kind of
-// port, and through the kernel's own forwarding in the router's place, with the
-// segments that were sent again and what the ports lost. Nothing is judged but
-// that it gets through: machines differ.
-func TestPortThroughput(t *testing.T) {
-	need(t, "iperf3")
-	seconds := 2
-	if s := os.Getenv("VROUTER_IPERF"); s != "" {
-		seconds, _ = strconv.Atoi(s)
-	}
-	measure := func(x *line, what string) {
-		if _, err := x.right.Start("iperf3", "iperf3", "-s"); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(300 * time.Millisecond)
-		for _, way := range [][]string{nil, {"-R"}} {
-			out, err := x.left.RunFor(time.Duration(seconds+20)*time.Second, append([]string{"iperf3", "-c", "10.2.0.2", "-t", fmt.Sprint(seconds), "-J"}, way...)...)
-			if err != nil {
-				t.Errorf("%s: %v\n%s", what, err, tail(out, 500))
-				return
-			}
-			var r struct {
-				End struct {
-					Received struct {
-						Bits float64 `json:"bits_per_second"`
-					} `json:"sum_received"`
-					Sent struct{ Retransmits int } `json:"sum_sent"`
-				}
-			}
-			if err := json.Unmarshal([]byte(out), &r); err != nil {
-				t.Fatal(err)
-			}
-			t.Logf("%-24s %-10s %6.2f Gbit/s, %d segments sent again", what, strings.Join(append(way, map[bool]string{true: "there", false: "back"}[way == nil]), " "),
-				r.End.Received.Bits/1e9, r.End.Sent.Retransmits)
-			if r.End.Received.Bits < 1e5 {
-				t.Errorf("%s: next to nothing gets through", what)
-			}
-		}
-	}
-	for _, driver := range []string{"af-packet", "af-xdp"} {
-		t.Run(driver, func(t *testing.T) {
-			x := newLine(t)
-			x.ports("<driver>" + driver + "</driver>")
-			x.reach("at first")
-			measure(x, driver)
-			out := x.get("")
-			for _, l := range []string{"in-discards", "in-errors", "out-discards", "out-errors", "in-uncut", "oper-mode"} {
-				t.Logf("%s: %v", l, regexp.MustCompile("<"+l+">[^<]*").FindAllString(out, -1))
-			}
-			if regexp.MustCompile("<(in-errors|out-errors|in-uncut)>[1-9]").MatchString(out) {
-				t.Error("packets were damaged at a port")
-			}
-			for _, n := range []*lab.NS{x.left, x.right} {
-				s, err := n.Run("sh", "-c", "nstat -az TcpInCsumErrors | awk '/Csum/ {print $2}'")
-				if err != nil || strings.TrimSpace(s) != "0" {
-					t.Errorf("segments with wrong checksums: %s, %v", s, err)
-				}
-			}
-			x.buffersAccounted()
-		})
-	}
-	t.Run("kernel", func(t *testing.T) {
-		l, err := lab.New()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
-		x := &line{bed: &bed{t: t, Pair: &site.Pair{Lab: l}}}
-		router, err := l.NS("router", true)
-		if err == nil {
-			if x.left, err = l.NS("left", false); err == nil {
-				x.right, err = l.NS("right", false)
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		x.links(router)
-		if err := router.IP("addr add 10.1.0.1/24 dev p1\n addr add 10.2.0.1/24 dev p2"); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := router.Run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"); err != nil {
-			t.Fatal(err, out)
-		}
-		x.reach("at first")
-		measure(x, "kernel")
-	})
 }

@@ -22,7 +22,7 @@ func TestRingSize(t *testing.T) {
 		t.Helper()
 		p := up(t, open(t, mid, d, pl, sal.PortConfig{Name: "p", Queues: 1, MTU: 1500, Params: x}))
 		defer p.Close()
-		f := test88b5(60)
+		f := nstest.Frame(60)
 		for range sent {
 			if err := raw.Send(f); err != nil {
 				t.Fatal(err)

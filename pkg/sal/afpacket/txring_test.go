@@ -36,7 +36,7 @@ func sendMsgs(b *testing.B, size int, bypass bool) {
 	q := up(b, open(b, mid, afpacket.New(afpacket.Options{QdiscBypass: bypass}), pl, sal.PortConfig{Name: "p", Queues: 1, MTU: 1500})).Queue(0)
 	c := pl.NewCache()
 	defer c.Close()
-	f := test88b5(size)
+	f := nstest.Frame(size)
 	var bufs [64]uint32
 	var d [64]sal.Desc
 	n := 0
@@ -59,7 +59,7 @@ func sendRing(b *testing.B, size, version int, bypass bool) {
 	mid.Veth("p", far, "e")
 	far.Quiet("e")
 	r := newTxRing(b, mid, "p", version, bypass)
-	f := test88b5(size)
+	f := nstest.Frame(size)
 	n := 0
 	for b.Loop() {
 		for range 64 {
