@@ -23,10 +23,11 @@ func BenchmarkPaced(b *testing.B) { each(b, nstest.Paced) }
 // BenchmarkStall is what the ring loses while nobody reads.
 func BenchmarkStall(b *testing.B) { each(b, nstest.Stall) }
 
-// BenchmarkTCP is iperf3 between two hosts through a wire of two ports.
+// BenchmarkTCP is iperf3 between two hosts through a wire of two ports, segments
+// joined when they are sent and not.
 func BenchmarkTCP(b *testing.B) {
-	for _, o := range []afpacket.Options{{}, {Blocks: true}} {
-		b.Run(map[bool]string{false: "v2", true: "v3"}[o.Blocks], func(b *testing.B) {
+	for _, o := range []afpacket.Options{{}, {Single: true}, {Blocks: true}, {Blocks: true, Single: true}} {
+		b.Run(map[bool]string{false: "v2", true: "v3"}[o.Blocks]+map[bool]string{true: "/single"}[o.Single], func(b *testing.B) {
 			left, right, l, r := site(b, o, 1, 1500)
 			var sum float64
 			n := 0

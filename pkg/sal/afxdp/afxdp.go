@@ -34,6 +34,23 @@
 // is. Zero-copy has been run on no device yet: the machines of the tests have
 // none that can do it.
 //
+// # Against packet sockets
+//
+// Frames that come one by one cost less here: side by side on veth, one sender
+// flat out, 1.0 to 1.2 µs of the forwarding thread's time a frame against 1.2 to
+// 1.4 of af-packet, and 1.5 to 2 times as many got through (BenchmarkLoad of both
+// packages). What is left is the kernel's: of the samples in a profile no 3 % are
+// in this package; copying twice on the way in (the veth makes an XDP frame of the
+// sender's packet, the socket a buffer of that), a packet made for each frame on
+// the way out, one system call a burst. TCP between hosts on the same machine is
+// another matter: with an XDP program on it a veth takes no super-frames from
+// its peer, whose kernel then walks every segment of 1500 bytes through itself;
+// af-packet gets 64 KiB at once, and sends it so. There af-packet is faster, up
+// to twice. AF_XDP has no means for super-frames in either direction.
+//
+// Not done: busy polling (SO_PREFER_BUSY_POLL), which saves interrupts on a NIC,
+// but wants workers that never sleep.
+//
 // # Queues
 //
 // Queue i of a port is queue i of the device. A device with more is told to have

@@ -309,3 +309,27 @@ func TestKilled(t *testing.T) {
 	pl := pool(t, 1024)
 	open(t, n, afxdp.New(afxdp.Options{}), pl, sal.PortConfig{Name: "a", Queues: 1, MTU: 1500})
 }
+
+// TestRingSize: as many buffers as were asked for wait for frames, rounded up,
+// and not more than the pool can spare.
+func TestRingSize(t *testing.T) {
+	mid, far := nstest.New(t), nstest.New(t)
+	mid.Veth("p", far, "e")
+	pl := pool(t, 4096)
+	d := afxdp.New(afxdp.Options{})
+	cfg := sal.PortConfig{Name: "p", Queues: 1, MTU: 1500, Params: sal.PortParams{Ring: 100}}
+	p := open(t, mid, d, pl, cfg)
+	if n := p.Queue(0).Held(); n != 128 {
+		t.Errorf("%d buffers wait for frames", n)
+	}
+	p.Close()
+	cfg.Params.Ring = 2049
+	mid.Do(func() {
+		if _, err := d.Open(cfg, pl); !errors.Is(err, sal.ErrInvalid) {
+			t.Errorf("a ring of the whole pool: %v", err)
+		}
+	})
+	if s := pl.Stats(); s.Free != s.Total {
+		t.Errorf("buffers lost: %+v", s)
+	}
+}
