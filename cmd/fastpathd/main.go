@@ -54,7 +54,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	f.StringVar(&c.stateDir, "state-dir", "/var/lib/vrouter/fastpath", "directory for what must survive a crash: sequence numbers")
 	f.StringVar(&c.pidFile, "pid", "", "file to write the process id to")
 	f.IntVar(&c.buffers, "buffers", 16384, "packet buffers, of 2112 bytes each")
-	f.IntVar(&c.workers, "workers", 1, "poll loops")
+	f.IntVar(&c.workers, "workers", 1, "poll loops, as long as the configuration does not say how many")
 	cpus := f.String("cpus", "", "processors of the workers, in order, with commas; other threads then stay off them")
 	f.IntVar(&c.memoryLimit, "memory-limit", 1024, "MiB of heap from which the collector runs by itself")
 	f.IntVar(&c.nice, "nice", -10, "priority among processes, -20 to 19; 0: none in particular")
@@ -130,8 +130,12 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 		return err
 	}
 	defer unlock()
-	if err := reserve(c.cpus); err != nil {
+	usable, err := usable()
+	if err != nil {
 		return err
+	}
+	if err := reserve(usable, c.cpus); err != nil {
+		return fmt.Errorf("-cpus: %w", err)
 	}
 	if c.nice != 0 {
 		prefer(c.nice, log)
@@ -139,7 +143,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	quiet(c.memoryLimit)
 
 	engine, err := fastpath.New(fastpath.Options{Registry: registry(filepath.Join(c.stateDir, "captures")), Buffers: c.buffers, Workers: c.workers, CPUs: c.cpus,
-		StateDir: c.stateDir, Log: log})
+		Usable: usable, Reserve: func(cpus []int) error { return reserve(usable, cpus) }, StateDir: c.stateDir, Log: log})
 	if err != nil {
 		return fmt.Errorf("starting the fast path: %w", err)
 	}

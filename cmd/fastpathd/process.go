@@ -51,26 +51,40 @@ func lockDir(dir string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// reserve keeps all threads but the workers' off their processors. Threads
-// that come later inherit it from the ones here; a worker chooses its own.
-func reserve(cpus []int) error {
-	if len(cpus) == 0 {
-		return nil
+// usable are the processors that the process may use.
+func usable() (cpus []int, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, fmt.Errorf("processors: %w", err)
 	}
+	for i := range 64 * len(set) {
+		if set.IsSet(i) {
+			cpus = append(cpus, i)
+		}
+	}
+	return cpus, nil
+}
+
+// reserve keeps all threads off the workers' processors, the workers included,
+// which choose their own afterwards. Threads that come later inherit it from the
+// ones here.
+func reserve(usable, cpus []int) error {
 	var rest unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &rest); err != nil {
-		return fmt.Errorf("processors: %w", err)
+	for _, c := range usable {
+		rest.Set(c)
 	}
 	for _, c := range cpus {
 		if !rest.IsSet(c) {
-			return fmt.Errorf("-cpus: processor %d is not there or not ours", c)
+			return fmt.Errorf("processor %d is not there or not ours", c)
 		}
 		rest.Clear(c)
 	}
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), len(cpus)+1))
-	if rest.Count() == 0 {
-		return nil // workers everywhere: the rest shares with them
+	if rest.Count() == 0 { // workers everywhere: the rest shares with them
+		for _, c := range usable {
+			rest.Set(c)
+		}
 	}
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), len(cpus)+1))
 	return threads(func(id int) error { return unix.SchedSetaffinity(id, &rest) })
 }
 

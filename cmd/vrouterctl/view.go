@@ -40,6 +40,8 @@ var views = []view{
 	{words: "drops", short: "why packets died, and where they came in", filter: `<fastpath xmlns="` + nsFast + `"><drops/></fastpath>`, table: drops},
 	{words: "fastpath", short: "workers, buffers and flow cache of the data plane",
 		filter: `<fastpath xmlns="` + nsFast + `"><process/><workers/><buffers/><flow-cache/></fastpath>`, table: dataPlane},
+	{words: "workers", short: "what each worker of the data plane does", aliases: []string{"worker"},
+		filter: `<fastpath xmlns="` + nsFast + `"><workers/></fastpath>`, table: workers},
 	{words: "engines", short: "crypto engines of the acceleration layer", aliases: []string{"engine"}, filter: `<sal xmlns="` + nsSAL + `"/>`, table: engines},
 	{words: "commits", short: "versions of the running configuration, to roll back to", filter: `<commits xmlns="` + nsCommit + `"/>`, table: commits},
 	{words: "sessions", short: "NETCONF sessions", filter: `<netconf-state xmlns="` + nsMonitor + `"><sessions/></netconf-state>`, table: sessions},

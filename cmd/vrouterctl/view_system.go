@@ -54,6 +54,28 @@ func dataPlane(root *data.Container) *table {
 	return t
 }
 
+func workers(root *data.Container) *table {
+	t := newTable("the data plane is not running", column{"WORKER", number}, column{"BOUND TO", number}, column{"RUNS ON", number}, column{"LOAD", number},
+		column{"PACKETS", number}, column{"FLOWS", number}, column{"GIVEN", number}, column{"TAKEN", number}, column{"SENT BY OTHERS", number}, column{"QUEUES", text})
+	for _, w := range entries(sub(root, "fastpath"), "workers") {
+		load := val(w, "load")
+		if load != "" {
+			load += " %"
+		}
+		var queues []string
+		for _, q := range entries(w, "queue") {
+			s := val(q, "interface") + "/" + val(q, "number")
+			if val(q, "spread") == "true" {
+				s += "*" // shared out to all
+			}
+			queues = append(queues, s)
+		}
+		t.add(val(w, "id"), val(w, "cpu"), val(w, "runs-on"), load, count(w, "packets"), count(w, "flows"), count(w, "given"), count(w, "taken"),
+			count(w, "sent-by-others"), strings.Join(queues, " "))
+	}
+	return t
+}
+
 func engines(root *data.Container) *table {
 	t := newTable("no engines", column{"ENGINE", text}, column{"KIND", text}, column{"USES", text}, column{"READY", state}, column{"MODES", text},
 		column{"ALGORITHMS", text}, column{"SAS", number}, column{"MAX SAS", number}, column{"ERRORS", number})

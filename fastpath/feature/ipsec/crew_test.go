@@ -133,14 +133,23 @@ func workersChange(t *testing.T, async bool) {
 				traffic(time.Now().Add(time.Millisecond))
 			}
 		}
-		traffic(time.Now().Add(60 * time.Millisecond))
-		team := s.State(&fastpath.Query{Process: true}).Process.Workers
-		if len(team) != n {
-			t.Errorf("%d workers, want %d", len(team), n)
+		// Each worker gets some of the flows, when it gets a processor.
+		idle := func() (l []fastpath.Worker) {
+			team := s.State(&fastpath.Query{Process: true}).Process.Workers
+			if len(team) != n {
+				t.Fatalf("%d workers, want %d", len(team), n)
+			}
+			for _, w := range team[1:] {
+				if w.Taken == 0 || w.Sent == 0 {
+					l = append(l, w)
+				}
+			}
+			return l
 		}
-		for _, w := range team[1:] {
-			if w.Taken == 0 || w.Sent == 0 {
-				t.Errorf("worker %d of %d has done nothing: %+v", w.ID, n, w)
+		traffic(time.Now().Add(60 * time.Millisecond))
+		for end := time.Now().Add(20 * time.Second); len(idle()) > 0; traffic(time.Now().Add(10 * time.Millisecond)) {
+			if time.Now().After(end) {
+				t.Fatalf("workers without work: %+v", idle())
 			}
 		}
 	}

@@ -39,4 +39,6 @@ func New(s *yang.Schema, r binding.Reader, restarts func() int) (*Binding, error
 func (b *Binding) Name() string { return "global" }
 
 // Owns implements binding.Binding.
-func (b *Binding) Owns() []string { return []string{root + "/worker/polling"} }
+func (b *Binding) Owns() []string {
+	return []string{root + "/worker/polling", root + "/worker/count", root + "/worker/core", root + "/worker/spreading"}
+}

@@ -12,6 +12,12 @@ func (b *Binding) Locate(_ *binding.Commit, r *fastpath.Refusal) string {
 		return ""
 	case r.Field == "BusyPoll":
 		return root + "/worker/polling"
+	case r.Field == "Workers":
+		return root + "/worker/count"
+	case r.Field == "Cores":
+		return root + "/worker/core"
+	case r.Field == "Spread":
+		return root + "/worker/spreading"
 	}
 	return root
 }

@@ -74,6 +74,10 @@ func process(w *oper.Writer, p *fastpath.Process) {
 }
 
 func rest(w *oper.Writer, p *fastpath.Process) {
+	w.In("worker", func() {
+		w.Uint("oper-count", uint64(len(p.Workers)))
+		w.Uint("changes", p.Changes)
+	})
 	for i := range p.Workers {
 		x := &p.Workers[i]
 		w.Entry("workers", []string{strconv.Itoa(x.ID)}, func() {
@@ -84,6 +88,18 @@ func rest(w *oper.Writer, p *fastpath.Process) {
 			w.Uint("bursts", x.Bursts)
 			w.Uint("turns", x.Turns)
 			w.Uint("sleeps", x.Idles)
+			if x.RunsOn >= 0 {
+				w.Uint("runs-on", uint64(x.RunsOn))
+			}
+			w.Uint("load", uint64(x.Load))
+			w.Uint("busy-time", x.Busy)
+			w.Gauge("flows", uint64(max(0, x.Flows)), math.MaxUint32)
+			w.Uint("given", x.Given)
+			w.Uint("taken", x.Taken)
+			w.Uint("sent-by-others", x.Sent)
+			for _, q := range x.Queues {
+				w.Entry("queue", []string{q.Iface, strconv.Itoa(q.Queue)}, func() { w.Bool("spread", q.Spread) })
+			}
 		})
 	}
 	gauge := func(name string, n int) { w.Gauge(name, uint64(max(0, n)), math.MaxUint32) }

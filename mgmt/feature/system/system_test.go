@@ -31,6 +31,11 @@ func TestLocate(t *testing.T) {
 	if got := b.Locate(nil, &fastpath.Refusal{Feature: "global", Field: "BusyPoll"}); got != "/vrouter-fastpath:fastpath/worker/polling" {
 		t.Error(got)
 	}
+	for field, leaf := range map[string]string{"Workers": "count", "Cores": "core", "Spread": "spreading"} {
+		if got := b.Locate(nil, &fastpath.Refusal{Feature: "global", Field: field}); got != "/vrouter-fastpath:fastpath/worker/"+leaf {
+			t.Error(got)
+		}
+	}
 	if got := b.Locate(nil, &fastpath.Refusal{Feature: "sa"}); got != "" {
 		t.Error(got)
 	}
@@ -47,7 +52,9 @@ func TestState(t *testing.T) {
 		st := &fastpath.State{}
 		if q.Process {
 			st.Process = &fastpath.Process{PID: 42, StartedAt: 1e9, Label: "17",
-				Workers: []fastpath.Worker{{ID: 0, CPU: -1, Packets: 9, Bursts: 5, Turns: 7, Idles: 2}, {ID: 1, CPU: 3}},
+				Changes: 4,
+				Workers: []fastpath.Worker{{ID: 0, CPU: -1, RunsOn: -1, Packets: 9, Bursts: 5, Turns: 7, Idles: 2},
+					{ID: 1, CPU: 3, RunsOn: 3, Busy: 5e9, Load: 40, Flows: 4, Given: 3, Taken: 2, Sent: 1, Queues: []fastpath.WorkerQueue{{Iface: "wan0", Queue: 1, Spread: true}}}},
 				Buffers: fastpath.Buffers{Total: 100, Free: 60, Cached: 10, Ports: 20, Waiting: 7, InFlight: 3},
 				Flows:   fastpath.Flows{Size: 1 << 20, Used: 5, Hits: 6, Misses: 7},
 				Neigh:   neigh.Stats{Entries: 12, Incomplete: 11, Created: 13, Evicted: 14, Refused: 15, Withheld: 16},
@@ -68,8 +75,9 @@ func TestState(t *testing.T) {
 		otherwise, last string
 	}{
 		{filter: ``, process: true, drops: true,
-			has:       "<process><pid>42</pid><start-time>1970-01-01T00:00:01Z</start-time><revision>17</revision><restarts>3</restarts></process>",
-			has2:      "<workers><id>0</id><packets>9</packets><bursts>5</bursts><turns>7</turns><sleeps>2</sleeps></workers><workers><id>1</id><cpu>3</cpu>",
+			has: "<process><pid>42</pid><start-time>1970-01-01T00:00:01Z</start-time><revision>17</revision><restarts>3</restarts></process>",
+			has2: "<workers><id>0</id><packets>9</packets><bursts>5</bursts><turns>7</turns><sleeps>2</sleeps><load>0</load><busy-time>0</busy-time><flows>0</flows>" +
+				"<given>0</given><taken>0</taken><sent-by-others>0</sent-by-others></workers><workers><id>1</id><cpu>3</cpu>",
 			otherwise: "<in-use>30</in-use>", last: `<engine><name>cpu0</name><kind>software</kind><isa>aes-ni</isa><ready>true</ready><mode>software</mode>`},
 		{filter: `<fastpath ` + fp + `><drops/></fastpath>`, drops: true,
 			has: "<severity>attack</severity>", has2: "<interface><name>wan0</name><packets>4</packets></interface>", not: "pid"},
@@ -77,7 +85,11 @@ func TestState(t *testing.T) {
 		{filter: `<fastpath ` + fp + `><neighbours/></fastpath>`, process: true, has: "<entries>12</entries><incomplete>11</incomplete><created>13</created>",
 			has2: "<evicted>14</evicted><refused>15</refused><withheld>16</withheld>", not: "pid"},
 		{filter: `<sal ` + sal + `/>`, process: true, has: "<max-sas>1024<", has2: "<kind>full</kind>", not: "pid"},
-		{filter: `<fastpath ` + fp + `><worker/></fastpath>`},
+		{filter: `<fastpath ` + fp + `><workers/></fastpath>`, process: true, not: "pid",
+			has:  "<runs-on>3</runs-on><load>40</load><busy-time>5000000000</busy-time><flows>4</flows><given>3</given><taken>2</taken><sent-by-others>1</sent-by-others>",
+			has2: "<queue><interface>wan0</interface><number>1</number><spread>true</spread></queue>"},
+		{filter: `<fastpath ` + fp + `><worker/></fastpath>`, process: true, has: "<worker><oper-count>2</oper-count><changes>4</changes></worker>", not: "pid"},
+		{filter: `<fastpath ` + fp + `><worker><polling/></worker></fastpath>`},
 	} {
 		got, asked := bindtest.Get(t, r, c.filter)
 		for _, w := range []string{c.has, c.has2, c.otherwise, c.last} {

@@ -20,5 +20,18 @@ func (b *Binding) Translate(c *binding.Commit) error {
 
 func (b *Binding) global(tree *data.Container) fastpath.Global {
 	v := b.fill.Fill(tree.Sub(b.top))
-	return fastpath.Global{BusyPoll: v.Worker.Polling == view.Fastpath_Fastpath_Worker_Polling_busy}
+	g := fastpath.Global{BusyPoll: v.Worker.Polling == view.Fastpath_Fastpath_Worker_Polling_busy, Spread: spreading[v.Worker.Spreading]}
+	if n := v.Worker.Count; n != nil {
+		g.Workers = int(*n)
+	}
+	for _, c := range v.Worker.Core {
+		g.Cores = append(g.Cores, int(c))
+	}
+	return g
+}
+
+// spreading are the fast path's words for those of vrouter-fastpath.
+var spreading = map[view.E_Fastpath_Fastpath_Worker_Spreading]fastpath.Spreading{
+	view.Fastpath_Fastpath_Worker_Spreading_software: fastpath.SpreadSoftware,
+	view.Fastpath_Fastpath_Worker_Spreading_queues:   fastpath.SpreadQueues,
 }

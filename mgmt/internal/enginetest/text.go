@@ -64,6 +64,9 @@ func One(o any) string {
 	switch o := o.(type) {
 	case fastpath.Global:
 		put("busy=%t", o.BusyPoll)
+		if o.Workers != 0 || o.Cores != nil || o.Spread != 0 {
+			put(" workers=%d cores=%v spread=%d", o.Workers, o.Cores, o.Spread)
+		}
 	case iface.Config:
 		put("%s driver=%s device=%s queues=%d mtu=%d mac=%x enabled=%t", o.Name, o.Driver, o.Device, o.Queues, o.MTU, o.MAC, o.Enabled)
 		put(" v4=%s v6=%s addrs=%v", ip(o.V4), ip(o.V6), o.Addrs)

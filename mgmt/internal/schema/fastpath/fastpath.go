@@ -20,7 +20,10 @@ func (*Fastpath_Fastpath) IsYANGGoStruct() {}
 
 // Fastpath_Fastpath_Worker represents the /fastpath/fastpath/worker YANG schema element.
 type Fastpath_Fastpath_Worker struct {
-	Polling E_Fastpath_Fastpath_Worker_Polling `path:"polling" module:"fastpath"`
+	Core      []uint16                             `path:"core" module:"fastpath"`
+	Count     *uint16                              `path:"count" module:"fastpath"`
+	Polling   E_Fastpath_Fastpath_Worker_Polling   `path:"polling" module:"fastpath"`
+	Spreading E_Fastpath_Fastpath_Worker_Spreading `path:"spreading" module:"fastpath"`
 }
 
 // IsYANGGoStruct ensures that Fastpath_Fastpath_Worker implements the yang.GoStruct
@@ -59,6 +62,39 @@ const (
 	Fastpath_Fastpath_Worker_Polling_busy E_Fastpath_Fastpath_Worker_Polling = 2
 )
 
+// E_Fastpath_Fastpath_Worker_Spreading is a derived int64 type which is used to represent
+// the enumerated node Fastpath_Fastpath_Worker_Spreading. An additional value named
+// Fastpath_Fastpath_Worker_Spreading_UNSET is added to the enumeration which is used as
+// the nil value, indicating that the enumeration was not explicitly set by
+// the program importing the generated structures.
+type E_Fastpath_Fastpath_Worker_Spreading int64
+
+// IsYANGGoEnum ensures that Fastpath_Fastpath_Worker_Spreading implements the yang.GoEnum
+// interface. This ensures that Fastpath_Fastpath_Worker_Spreading can be identified as a
+// mapped type for a YANG enumeration.
+func (E_Fastpath_Fastpath_Worker_Spreading) IsYANGGoEnum() {}
+
+// ΛMap returns the value lookup map associated with  Fastpath_Fastpath_Worker_Spreading.
+func (E_Fastpath_Fastpath_Worker_Spreading) ΛMap() map[string]map[int64]ygot.EnumDefinition {
+	return ΛEnum
+}
+
+// String returns a logging-friendly string for E_Fastpath_Fastpath_Worker_Spreading.
+func (e E_Fastpath_Fastpath_Worker_Spreading) String() string {
+	return ygot.EnumLogString(e, int64(e), "E_Fastpath_Fastpath_Worker_Spreading")
+}
+
+const (
+	// Fastpath_Fastpath_Worker_Spreading_UNSET corresponds to the value UNSET of Fastpath_Fastpath_Worker_Spreading
+	Fastpath_Fastpath_Worker_Spreading_UNSET E_Fastpath_Fastpath_Worker_Spreading = 0
+	// Fastpath_Fastpath_Worker_Spreading_auto corresponds to the value auto of Fastpath_Fastpath_Worker_Spreading
+	Fastpath_Fastpath_Worker_Spreading_auto E_Fastpath_Fastpath_Worker_Spreading = 1
+	// Fastpath_Fastpath_Worker_Spreading_software corresponds to the value software of Fastpath_Fastpath_Worker_Spreading
+	Fastpath_Fastpath_Worker_Spreading_software E_Fastpath_Fastpath_Worker_Spreading = 2
+	// Fastpath_Fastpath_Worker_Spreading_queues corresponds to the value queues of Fastpath_Fastpath_Worker_Spreading
+	Fastpath_Fastpath_Worker_Spreading_queues E_Fastpath_Fastpath_Worker_Spreading = 3
+)
+
 // ΛEnum is a map, keyed by the name of the type defined for each enum in the
 // generated Go code, which provides a mapping between the constant int64 value
 // of each value of the enumeration, and the string that is used to represent it
@@ -68,5 +104,10 @@ var ΛEnum = map[string]map[int64]ygot.EnumDefinition{
 	"E_Fastpath_Fastpath_Worker_Polling": {
 		1: {Name: "adaptive"},
 		2: {Name: "busy"},
+	},
+	"E_Fastpath_Fastpath_Worker_Spreading": {
+		1: {Name: "auto"},
+		2: {Name: "software"},
+		3: {Name: "queues"},
 	},
 }
