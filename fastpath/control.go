@@ -37,7 +37,7 @@ func (e *Local) control() {
 // message hands what a worker has put to the feature that it is for.
 func (e *Local) message(worker int, m pipeline.CtlMsg, now int64) {
 	switch m.Op {
-	case pipeline.CtlLife, pipeline.CtlSPI, pipeline.CtlPathMTU:
+	case pipeline.CtlLife, pipeline.CtlSPI, pipeline.CtlPathMTU, pipeline.CtlPeer:
 		e.f.ipsec.Message(m, e.f.iface.Name(m.In))
 	default:
 		e.f.neigh.Handle(worker, m, now)

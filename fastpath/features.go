@@ -55,6 +55,8 @@ func (f *features) order() *pipeline.Order {
 			action.KindEncrypt:    ipsec.Seal{F: f.ipsec},
 			action.KindDecrypt:    ipsec.Open{F: f.ipsec},
 			action.KindReassemble: f.reass.Sink,
+			// What is no ESP there is for the vRouter itself: IKE.
+			action.KindUnwrap: ipsec.Unwrap{F: f.ipsec, Local: route.Deliver{}},
 		},
 		Pollers: []pipeline.Poller{f.ipsec},
 		Errors:  f.route.Errors,

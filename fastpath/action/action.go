@@ -29,10 +29,11 @@ const (
 	Encrypt                // into ESP by the outbound SA arg
 	Decrypt                // out of ESP by the inbound SA arg
 	Reassemble             // a fragment to the vRouter itself
+	Unwrap                 // UDP to where ESP in UDP comes
 	codes
 )
 
-var names = [codes]string{"end", "dec-ttl", "count", "output", "drop", "local", "reject", "encrypt", "decrypt", "reassemble"}
+var names = [codes]string{"end", "dec-ttl", "count", "output", "drop", "local", "reject", "encrypt", "decrypt", "reassemble", "unwrap"}
 
 // MaxArg is the largest argument of an Op.
 const MaxArg = 1<<24 - 1
@@ -57,7 +58,7 @@ func (o Op) String() string {
 		return fmt.Sprintf("op%d(%d)", c, o.Arg())
 	case c == Drop:
 		return "drop(" + drop.Reason(o.Arg()).String() + ")"
-	case c == DecTTL || c == Local || c == End || c == Reassemble:
+	case c == DecTTL || c == Local || c == End || c == Reassemble || c == Unwrap:
 		return names[c]
 	}
 	return fmt.Sprintf("%s(%d)", names[c], o.Arg())
@@ -116,6 +117,7 @@ const (
 	KindEncrypt
 	KindDecrypt
 	KindReassemble
+	KindUnwrap
 	Kinds // how many
 )
 
@@ -172,6 +174,9 @@ func Compile(p *Program) (c Compiled) {
 			return c
 		case Reassemble:
 			c.Kind = KindReassemble
+			return c
+		case Unwrap:
+			c.Kind = KindUnwrap
 			return c
 		}
 	}

@@ -110,6 +110,8 @@ const (
 	ESPDummy
 	ESPBadECN
 	ESPExpired
+	ESPEncapsulation
+	NATKeepAlive
 	IPsecNoSA
 	IPsecPolicyDiscard
 	IPsecUnprotected
@@ -213,6 +215,8 @@ var Table = [N]Info{
 	ESPBadECN:           {"esp-bad-ecn", Attack, "Congestion mark outside, inner packet not ECN-capable (RFC 6040 section 4.2)."},
 	ESPDummy:            {"esp-dummy", Normal, "Dummy packet for traffic flow confidentiality (RFC 4303 section 2.6)."},
 	ESPExpired:          {"esp-expired", Config, "The SA's hard lifetime is over."},
+	ESPEncapsulation:    {"esp-encapsulation", Attack, "ESP in UDP for an SA without encapsulation, or bare ESP for one with it."},
+	NATKeepAlive:        {"nat-keepalive", Normal, "NAT keep-alive of a peer (RFC 3948 section 2.3): it has done its work on the way."},
 	IPsecNoSA:           {"ipsec-no-sa", Config, "Policy says protect, and no SA can do it."},
 	IPsecPolicyDiscard:  {"ipsec-policy-discard", Normal, "Policy says discard."},
 	IPsecUnprotected:    {"ipsec-unprotected", Attack, "Packet came in the clear where policy says protect."},

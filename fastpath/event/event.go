@@ -38,12 +38,15 @@ const (
 	PortLost
 	// EngineLost: a crypto engine is gone, and with it the SAs that it served.
 	EngineLost
+	// SAPeerMoved: the peer of an inbound SA has come to have another address or
+	// port, which the outbound SAs to it use from now on.
+	SAPeerMoved
 	kinds
 )
 
 var kindNames = [kinds]string{SASoftExpired: "sa-soft-expired", SAHardExpired: "sa-hard-expired", SASeqNear: "sa-seq-near",
 	SASeqOverflow: "sa-seq-overflow", BadSPI: "bad-spi", PortUp: "port-up", PortDown: "port-down", PortLost: "port-lost",
-	EngineLost: "engine-lost"}
+	EngineLost: "engine-lost", SAPeerMoved: "sa-peer-moved"}
 
 // String is the kind as logs show it.
 func (k Kind) String() string {
@@ -78,6 +81,8 @@ type SA struct {
 	SPI           uint32
 	Inbound       bool
 	Local, Remote netip.Addr // outer addresses
+	// Peer and Before are of SAPeerMoved: where the peer is, and where it was.
+	Peer, Before netip.AddrPort
 	// Cause is the lifetime that was reached: time, bytes, packets or idle; ""
 	// for sequence numbers.
 	Cause          string

@@ -20,6 +20,7 @@ const (
 	CtlLife                 // no packet: something has happened to the SA of a slot (arg)
 	CtlSPI                  // no packet: ESP came for an SPI (arg) that no SA has
 	CtlPathMTU              // IP packet: ICMP, says that an ESP packet of ours was too big
+	CtlPeer                 // no packet: the peer of the SA of a slot (arg) has another address or port
 )
 
 // Control side to worker.

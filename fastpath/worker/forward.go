@@ -110,7 +110,7 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 }
 
 // isSink tells which kinds of flows are handled by sinks.
-var isSink = [8]bool{action.KindLocal: true, action.KindEncrypt: true, action.KindDecrypt: true}
+var isSink = [8]bool{action.KindLocal: true, action.KindEncrypt: true, action.KindDecrypt: true, action.KindUnwrap: true}
 
 // list puts packet i on the list of its flow's kind. w.from is the origin of the
 // whole burst, 0 when v.From has it for each packet.

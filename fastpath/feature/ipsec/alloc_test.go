@@ -10,12 +10,17 @@ import (
 )
 
 // TestNoAllocation: not one allocation for packets in both directions, of cached
-// flows and without a cache, that pass, are cut, or die.
+// flows and without a cache, bare and in UDP, that pass, are cut, or die.
 func TestNoAllocation(t *testing.T) {
-	for _, flows := range []int{1 << 10, -1} {
+	for _, how := range []struct {
+		flows int
+		edit  func(*ipsec.SA)
+	}{{1 << 10, func(*ipsec.SA) {}}, {-1, func(*ipsec.SA) {}}, {1 << 10, follow}, {-1, inUDP}} {
+		flows := how.flows
 		families(t, func(t *testing.T, in6, out6 bool) {
 			s := newSite(t, func(o *fastpath.Options) { o.Flows4, o.Flows6 = flows, flows })
 			out, in := s.tunnel(in6, func(a *ipsec.SA) {
+				how.edit(a)
 				if out6 {
 					over6(a)
 				}

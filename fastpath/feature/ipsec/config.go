@@ -142,8 +142,19 @@ type SA struct {
 	DSCP []uint8
 	// Local and Remote are the outer addresses, Local being the vRouter's.
 	Local, Remote netip.Addr
-	Selector      Selector
-	Offload       Offload
+	// UDP puts ESP into UDP (RFC 3948) between these ports; the zero UDP is none.
+	// An SA with it takes no bare ESP, and one without none in UDP.
+	UDP UDP
+	// FollowPeer: the peer may come to have another address and port, as a NAT on
+	// the way gives it. Inbound, a genuine packet from there with the highest
+	// number so far tells (RFC 7296 section 2.23); outbound, packets go to where
+	// the inbound SAs between the same Local, Remote and UDP say the peer is.
+	FollowPeer bool
+	// KeepAlive is after how many seconds in which an outbound SA has sent nothing
+	// a NAT keep-alive goes to the peer (RFC 3948 section 4); 0: never.
+	KeepAlive uint32
+	Selector  Selector
+	Offload   Offload
 	// Soft says when the SA is due to be replaced, Hard when it ends. What is
 	// told of by events happens once, but for Soft.Idle. An SA that has ended
 	// carries nothing until it is given other lifetimes, or another key: as
@@ -151,6 +162,9 @@ type SA struct {
 	Soft, Hard Lifetime
 	SoftAction SoftAction
 }
+
+// UDP is the ports of ESP in UDP: the vRouter's and the peer's.
+type UDP struct{ Local, Remote uint16 }
 
 // Lifetime limits the use of an SA. 0 is no limit.
 type Lifetime struct {
@@ -212,6 +226,11 @@ type SAState struct {
 	Engine   string // placement
 	Mode     string
 	Reason   string // why there
+	// Peer is where the peer of an SA with UDP encapsulation is at present; its
+	// own Remote, unless the SA follows its peer. MovedAt is since when, Unix
+	// nanoseconds, 0 for ever.
+	Peer    netip.AddrPort
+	MovedAt int64
 }
 
 // Late counts packets by how far their sequence number was behind the highest so

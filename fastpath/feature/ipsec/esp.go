@@ -8,10 +8,11 @@ import (
 	"vrouter/pkg/mem"
 )
 
-// ESP in tunnel mode around an IP packet (RFC 4303 section 2):
+// ESP in tunnel mode around an IP packet (RFC 4303 section 2), and in UDP (RFC
+// 3948 section 2.1):
 //
-//	| outer IP | SPI | sequence | IV | inner IP … | pad | pad length | next header | ICV |
-//	                                 '------------ encrypted ---------------------'
+//	| outer IP | UDP | SPI | sequence | IV | inner IP … | pad | pad length | next header | ICV |
+//	                                       '------------ encrypted ---------------------'
 //
 // How long IV and ICV are, and to what the text is padded, the SA's record says.
 // An IV of 8 is a counter (AES-GCM, AES-CTR, ChaCha20-Poly1305): the 64-bit
@@ -24,6 +25,7 @@ const (
 	nextIPv6   = 41
 	nextDummy  = 59 // RFC 4303 section 2.6
 	protoESP   = 50
+	udpLen     = 8
 )
 
 // innerMTU is the largest inner packet whose ESP packet fits into mtu, 0 when
@@ -51,7 +53,9 @@ func (r *record) tail() uint32 { return uint32(r.mask) + espTrailer + uint32(r.i
 //
 //  1. trailer: padding 1, 2, 3, …, pad length, next header
 //  2. SPI, low half of the sequence number, IV if it is a counter
-//  3. outer header from the record's template: length, ECN of the inner packet
+//  3. UDP, where it is wanted: ports, length, and no checksum, as over IPv4 it
+//     should be (RFC 3948 section 2.1); over IPv6 sum6 makes one later
+//  4. outer header from the record's template: length, ECN of the inner packet
 //     (RFC 6040 normal mode) and its DSCP, unless another is to stand for it, for
 //     IPv4 also identification, DF and the checksum, for IPv6 the flow label
 //
@@ -85,10 +89,15 @@ func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer 
 		mem.Store64(esp, 8, be)
 	}
 
+	total := uint32(r.hdrLen) + prefix + text + icv
+	if r.udp != 0 {
+		esp = unsafe.Add(esp, -udpLen)
+		mem.Store32(esp, 0, r.ports)
+		mem.Store32(esp, 4, uint32(bits.ReverseBytes16(uint16(udpLen+prefix+text+icv))))
+	}
 	if r.flags&recV6 != 0 {
 		h := unsafe.Pointer(&r.hdr6)
 		o := unsafe.Add(esp, -40)
-		total := 40 + prefix + text + icv
 		payload := bits.ReverseBytes16(uint16(total - 40))
 		mem.Store32(o, 0, bits.ReverseBytes32(6<<28|tos<<20|flowLabel(l3, v6)))
 		mem.Store32(o, 4, mem.Load32(h, 4)&^0xffff|uint32(payload))
@@ -100,7 +109,6 @@ func (r *record) encap(l3 unsafe.Pointer, n uint32, v6 bool, seq uint64) (outer 
 	}
 	h := unsafe.Pointer(&r.hdr4)
 	o := unsafe.Add(esp, -20)
-	total := 20 + prefix + text + icv
 	// Words as they lie in memory: the sum does not care about byte order.
 	length := uint32(bits.ReverseBytes16(uint16(total)))
 	id := uint32(uint16(seq))

@@ -98,6 +98,9 @@ func (f *Feature) check(s *sa) {
 		atomic.StoreUint32(&l.State, state)
 	}
 	l.release()
+	if state&s.ended() == 0 {
+		next = min(next, f.keepAlive(s, now))
+	}
 	f.timers.set(s, next)
 }
 
@@ -202,6 +205,10 @@ func (f *Feature) Message(m pipeline.CtlMsg, iface string) {
 	case pipeline.CtlPathMTU:
 		f.learn(f.env.Control.Bytes(m.Desc))
 		f.env.Control.Free(m.Desc)
+	case pipeline.CtlPeer:
+		if s := f.bySlot[m.Arg]; s != nil {
+			f.sighted(s)
+		}
 	case pipeline.CtlSPI:
 		if f.env.Events != nil && f.inSPI[m.Arg] == nil {
 			f.env.Events.Add(event.Event{Kind: event.BadSPI, SPI: m.Arg, Iface: iface, Text: fmt.Sprintf("ESP came for SPI %#x, which no SA has", m.Arg)})
@@ -212,6 +219,7 @@ func (f *Feature) Message(m pipeline.CtlMsg, iface string) {
 // Timers lets time pass for SAs, and says when to call it again, in nanoseconds
 // from now.
 func (f *Feature) Timers() (wait int64) {
+	f.release()
 	f.clock.look()
 	now := f.clock.boot()
 	for range perTurn {

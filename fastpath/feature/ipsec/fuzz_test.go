@@ -17,16 +17,16 @@ import (
 )
 
 // FuzzESP sends a frame into the WAN of a whole router with tunnels of all
-// families: either any bytes at all, with a good Ethernet header or as they are,
+// families, bare and in UDP: either any bytes at all, with a good Ethernet header or as they are,
 // or any bytes that a peer has sealed, so that they get behind the ICV. Whatever they are: the packet dies at most once, the
 // SA counts it at most once, and what reaches the LAN is the clear packet that
 // was sent, or exactly what the peer has sealed. (The bed checks the buffers at
 // its end.)
 func FuzzESP(f *testing.F) {
-	for sa := range byte(4) {
-		p := peerOf(fuzzSA(sa))
+	for n := range byte(8) {
+		p, sa := peerOf(fuzzSA(n)), fuzzHow(n)
 		b := incoming(sa&1 != 0, 80).IP()
-		text := append(bytes.Clone(b), 1, 2, 2, map[byte]byte{0: 4, 1: 41}[sa&1])
+		text := append(bytes.Clone(b), 1, 2, 2, map[byte]byte{0: 4, 1: 41}[n&1])
 		f.Add(sa, byte(0), b)
 		f.Add(sa|4, byte(0), text)
 		f.Add(sa|4, byte(3), text)
@@ -41,11 +41,15 @@ func FuzzESP(f *testing.F) {
 		f.Add(sa|8, byte(0), frame)
 		f.Add(sa|8, byte(0), append(append(bytes.Clone(frame[:12]), 0x81, 0, 0, 5), frame[12:]...)) // a VLAN
 		f.Add(sa|8, byte(0), append(append(bytes.Clone(frame[:12]), 8, 6), frame[14:]...))
+		p.options = n&1 != 0
+		for _, x := range [][]byte{{0xff}, make([]byte, 30), {0xff, 0xff, 0xff, 0xff, 1}, p.send(b)[28:]} {
+			f.Add(sa, byte(0), p.outer(p.sa.Remote, p.sa.Local, 17, p.udp(40500, 4500, x)))
+		}
 	}
 	s := newSite(f, func(o *fastpath.Options) { o.Log = slog.New(slog.DiscardHandler) })
 	f.Cleanup(func() { s.T = f })
 	ch, peers := &fastpath.Change{}, map[byte]*peer{}
-	for sa := range byte(4) {
+	for sa := range byte(8) {
 		a := fuzzSA(sa)
 		ch.IPsec.SetSA = append(ch.IPsec.SetSA, a)
 		peers[sa] = peerOf(a)
@@ -59,7 +63,7 @@ func FuzzESP(f *testing.F) {
 			return
 		}
 		s.T = t
-		p := peers[how&3]
+		p := peers[how&3|how>>2&4]
 		packet := data
 		if how&4 != 0 {
 			for (len(data)+8+8+16)%4 != 0 {
@@ -139,7 +143,7 @@ func (p *peer) seal(text []byte) []byte {
 	iv := binary.BigEndian.AppendUint64(nil, p.seq)
 	esp := binary.BigEndian.AppendUint32(nil, p.sa.SPI)
 	esp = append(binary.BigEndian.AppendUint32(esp, uint32(p.seq)), iv...)
-	return p.outer(p.sa.Remote, p.sa.Local, 50, p.aead.Seal(esp, p.nonce(iv), text, p.aad(p.seq)))
+	return p.wrap(p.aead.Seal(esp, p.nonce(iv), text, p.aad(p.seq)))
 }
 
 // sealed tells whether an outer packet is the peer's (a seed, or one with another
@@ -182,12 +186,20 @@ func (s *site) drops(why ...drop.Reason) (n uint64) {
 	return n
 }
 
-// fuzzSA is one of four inbound SAs: bit 0 the inner family, bit 1 the outer.
+// fuzzHow is the first argument of FuzzESP for an SA; bit 2 says that the data are
+// to be sealed.
+func fuzzHow(n byte) byte { return n&3 | n&4<<2 }
+
+// fuzzSA is one of eight inbound SAs: bit 0 the inner family, bit 1 the outer, bit
+// 2 UDP.
 func fuzzSA(n byte) ipsec.SA {
 	a := testSA("in"+string('0'+n), 0, n&1 != 0)
 	a.SPI, a.ESN = 0x1000+uint32(n), n&2 != 0
 	if n&2 != 0 {
 		over6(&a)
+	}
+	if n&4 != 0 {
+		follow(&a)
 	}
 	return a
 }

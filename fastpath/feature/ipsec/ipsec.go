@@ -18,8 +18,10 @@ import (
 //	seal.go      outbound: sequence number, ESP and outer header, engine, out
 //	open.go      inbound: replay check, engine, window, trailer, round again
 //	late.go      how late packets come
+//	unwrap.go    what comes in UDP: ESP, IKE, keep-alives
 //	esp.go       the bytes of ESP
 //	pathmtu.go   what fits on the way to a peer
+//	peer.go      peers behind a NAT: where they are, and keep-alives to them
 //	spd.go, selector.go, spi.go   what policy looks up
 //	sad.go       SAs as workers see them
 //	live.go, slots.go   what packets change about SAs, and outlives the process
@@ -54,9 +56,10 @@ type Feature struct {
 	clock   *clock
 
 	// What workers read of it beside the SAD.
-	spd  atomic.Pointer[spd]
-	sels []*compiled // by record handle; written before workers know the handle
-	few  atomic.Bool // SAs
+	spd   atomic.Pointer[spd]
+	sels  []*scope                // by record handle; written before workers know the handle
+	few   atomic.Bool             // SAs
+	ports atomic.Pointer[portSet] // nil: no SA has UDP encapsulation
 
 	// The writer's books.
 	sas      map[string]*sa
@@ -66,6 +69,9 @@ type Feature struct {
 	chains   map[reqKey][]*sa
 	order    uint64 // of the SA set last
 	timers   timers
+	listens  map[uint16]int // inbound SAs by the UDP port where they listen
+	peers    map[between]*peer
+	parted   []*sa // records that have given way to others, still in flows
 	policies map[string]*policy
 	byReq    map[uint64]map[*policy]bool // outbound Protect entries
 }
@@ -87,7 +93,7 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 		return nil, fmt.Errorf("%d SAs: at most %d", o.MaxSAs, largestMaxSAs)
 	}
 	f := &Feature{env: env, sas: map[string]*sa{}, paths: newPaths(), bySlot: map[uint32]*sa{}, inSPI: map[uint32]*sa{},
-		chains: map[reqKey][]*sa{}, policies: map[string]*policy{}, byReq: map[uint64]map[*policy]bool{},
+		chains: map[reqKey][]*sa{}, listens: map[uint16]int{}, peers: map[between]*peer{}, policies: map[string]*policy{}, byReq: map[uint64]map[*policy]bool{},
 		clock: newClock(env.Now, o.Boottime)}
 	f.spd.Store(&spd{seed: burst.NewSeed()[0]})
 	path := ""
@@ -113,6 +119,9 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 	for _, slot := range d.live.byTag {
 		d.late.At(slot).since = d.live.line(slot).Packets
 	}
+	if d.seen, err = mem.NewTable[sighting](int(o.MaxSAs), mem.Options{SmallPages: true}); err != nil {
+		return nil, err
+	}
 	d.limits = make([]atomic.Pointer[limits], o.MaxSAs)
 	if d.bySPI, err = newSPITable(env); err != nil {
 		return nil, err
@@ -121,7 +130,7 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 		return nil, err
 	}
 	f.handles = mem.NewSlots(uint32(n), env.Grace, nil)
-	f.sels = make([]*compiled, n)
+	f.sels = make([]*scope, n)
 	f.workers = make([]*worker, pipeline.MaxWorkers)
 	if err := f.Grow(env.Workers); err != nil {
 		return nil, err
@@ -144,7 +153,7 @@ func (f *Feature) Close() error {
 	for _, e := range f.engines {
 		errs = append(errs, e.session.Close())
 	}
-	errs = append(errs, f.sad.live.close(), f.sad.rec.Unmap(), f.sad.errs.Unmap(), f.sad.late.Unmap(), f.sad.bySPI.close(), f.sad.outSPI.close())
+	errs = append(errs, f.sad.live.close(), f.sad.rec.Unmap(), f.sad.errs.Unmap(), f.sad.late.Unmap(), f.sad.seen.Unmap(), f.sad.bySPI.close(), f.sad.outSPI.close())
 	return errors.Join(errs...)
 }
 

@@ -46,6 +46,7 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 			o, _ := pkt.ParseIP(c.Pool.Bytes(v.IP(i)))
 			hl, size = uint64(o.L4), uint64(v.IPLen(i))
 		}
+		hl += uint64(r.udp)
 		n := size - hl
 		around, mask := uint64(r.prefix)+uint64(r.icv), uint64(r.mask)
 		// SPI, sequence, IV, an aligned text with at least a trailer, ICV.
@@ -168,6 +169,9 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 		if why != drop.None {
 			w.drop(c, j.Desc, x.in(), r, why)
 			continue
+		}
+		if r.flags&recFollow != 0 {
+			w.sight(c, r, outer, unsafe.Add(esp, -udpLen), seq)
 		}
 		live := (*liveLine)(unsafe.Add(lives, uintptr(r.live)*64))
 		if live.Packets >= live.Limit || w.shared {

@@ -82,7 +82,7 @@ func outKey(spi uint32, remote addr) uint32 {
 
 // join adds an outbound SA to its path. Its record is not known to workers yet.
 func (f *Feature) join(s *sa) {
-	k := pair{s.Local, s.Remote}
+	k := pair{s.Local, s.at().Addr()}
 	p := f.paths.all[k]
 	if p == nil {
 		p = &path{sas: map[*sa]struct{}{}}
@@ -92,7 +92,7 @@ func (f *Feature) join(s *sa) {
 	if p.mtu != 0 && !s.IgnoreICMP {
 		atomic.StoreUint32(&f.sad.at(s.handle).path, p.mtu)
 	}
-	key := outKey(s.SPI, addrOf(s.Remote))
+	key := outKey(s.SPI, addrOf(s.at().Addr()))
 	f.paths.bySPI[key] = append(f.paths.bySPI[key], s)
 	f.chainOut(key)
 }
@@ -100,8 +100,8 @@ func (f *Feature) join(s *sa) {
 // part takes an outbound SA from its path; another may be about to take its
 // place there (see unused).
 func (f *Feature) part(s *sa) {
-	delete(f.paths.all[pair{s.Local, s.Remote}].sas, s)
-	key := outKey(s.SPI, addrOf(s.Remote))
+	delete(f.paths.all[pair{s.Local, s.at().Addr()}].sas, s)
+	key := outKey(s.SPI, addrOf(s.at().Addr()))
 	l := slices.DeleteFunc(f.paths.bySPI[key], func(x *sa) bool { return x == s })
 	if f.paths.bySPI[key] = l; len(l) == 0 {
 		delete(f.paths.bySPI, key)
@@ -112,11 +112,14 @@ func (f *Feature) part(s *sa) {
 // unused forgets paths that no SA takes any more, once a commit is through.
 func (f *Feature) unused(gone []*sa) {
 	for _, s := range gone {
-		k := pair{s.Local, s.Remote}
-		if p := f.paths.all[k]; p != nil && len(p.sas) == 0 {
-			delete(f.paths.all, k)
-			delete(f.paths.learnt, p)
-		}
+		f.unusedPath(pair{s.Local, s.at().Addr()})
+	}
+}
+
+func (f *Feature) unusedPath(k pair) {
+	if p := f.paths.all[k]; p != nil && len(p.sas) == 0 {
+		delete(f.paths.all, k)
+		delete(f.paths.learnt, p)
 	}
 }
 
@@ -136,6 +139,7 @@ type quote struct {
 	v6       bool
 	src, dst addr
 	length   uint32 // by its header
+	ports    uint32 // of UDP, as they lie on the wire; 0: none
 	spi, seq uint32
 }
 
@@ -143,18 +147,19 @@ type quote struct {
 // octets behind the IP header. It is false for what is not ESP, or a fragment
 // other than the first.
 //
-// ESP in UDP would be looked for here as well.
+// Of ESP in UDP it needs 16 octets.
 func readQuote(b []byte) (q quote, ok bool) {
 	var esp []byte
+	var proto uint8
 	switch {
 	case len(b) >= pkt.IPv4Len && b[0]>>4 == 4:
 		hl := int(b[0]&15) * 4
-		if hl < pkt.IPv4Len || len(b) < hl || b[9] != protoESP || binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
+		if hl < pkt.IPv4Len || len(b) < hl || b[9] != protoESP && b[9] != protoUDP || binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
 			return q, false
 		}
 		q.src.hi, q.dst.hi = uint64(binary.BigEndian.Uint32(b[12:]))<<32, uint64(binary.BigEndian.Uint32(b[16:]))<<32
 		q.length = uint32(binary.BigEndian.Uint16(b[2:]))
-		esp = b[hl:]
+		proto, esp = b[9], b[hl:]
 	case len(b) >= pkt.IPv6Len && b[0]>>4 == 6:
 		q.v6 = true
 		q.src = addr{binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])}
@@ -165,9 +170,13 @@ func readQuote(b []byte) (q quote, ok bool) {
 		if next == pkt.ProtoFragment && len(esp) >= 8 && binary.BigEndian.Uint16(esp[2:])&^7 == 0 {
 			next, esp = esp[0], esp[8:]
 		}
-		if next != protoESP {
+		if proto = next; next != protoESP && next != protoUDP {
 			return q, false
 		}
+	}
+	if proto == protoUDP && len(esp) >= udpLen {
+		q.ports = binary.LittleEndian.Uint32(esp)
+		esp = esp[udpLen:]
 	}
 	if len(esp) < espHeader {
 		return q, false
@@ -183,7 +192,7 @@ func (f *Feature) sender(q *quote) uint32 {
 	for h := f.sad.outSPI.find(outKey(q.spi, q.dst)); h != 0; {
 		r := f.sad.at(h)
 		// outer compares with what comes in.
-		if r.flags&recOutbound != 0 && r.spiBE == bits.ReverseBytes32(q.spi) && r.outer(q.dst, q.src, q.v6) {
+		if r.flags&recOutbound != 0 && r.spiBE == bits.ReverseBytes32(q.spi) && r.ports == q.ports && r.outer(q.dst, q.src, q.v6) {
 			last := atomic.LoadUint64(&f.sad.live.line(r.live).Seq)
 			if uint64(uint32(last)-q.seq) < min(last, recentNumbers) {
 				return h
@@ -288,7 +297,7 @@ func (f *Feature) learn(b []byte) {
 	if s == nil || s.handle != h || s.IgnoreICMP {
 		return
 	}
-	p := f.paths.all[pair{s.Local, s.Remote}]
+	p := f.paths.all[pair{s.Local, s.at().Addr()}]
 	if mtu, lower := m.lowers(atomic.LoadUint32(&r.path)); lower {
 		p.mtu, p.until = mtu, f.clock.boot()+learntFor
 		f.paths.learnt[p] = struct{}{}
@@ -324,7 +333,7 @@ func (f *Feature) forget() {
 // there is no way to its peer; and what of it was learnt, for how long still.
 func (f *Feature) mtus(s *sa) (outer, inner, learnt uint32, left time.Duration) {
 	r := f.sad.at(s.handle)
-	a := addrOf(s.Remote)
+	a := addrOf(s.at().Addr())
 	h := uint32(0)
 	if s.Remote.Is4() {
 		h, _ = f.env.FIB.Path4(uint32(a.hi >> 32))
@@ -335,7 +344,7 @@ func (f *Feature) mtus(s *sa) (outer, inner, learnt uint32, left time.Duration) 
 		outer = min(uint32(m-pipeline.EthLen), atomic.LoadUint32(&r.path))
 		inner = r.innerMTU(outer)
 	}
-	if p := f.paths.all[pair{s.Local, s.Remote}]; p != nil && p.mtu != 0 && !s.IgnoreICMP {
+	if p := f.paths.all[pair{s.Local, s.at().Addr()}]; p != nil && p.mtu != 0 && !s.IgnoreICMP {
 		learnt, left = p.mtu, time.Duration(p.until-f.clock.boot())
 	}
 	return outer, inner, learnt, left

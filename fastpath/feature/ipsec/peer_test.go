@@ -30,7 +30,9 @@ type peer struct {
 	tfc     int  // bytes behind the inner packet (RFC 4303 section 2.7)
 	spoil   func(esp []byte)
 	badPad  bool
-	options bool // IP options, or an extension header
+	options bool           // IP options, or an extension header
+	at      netip.AddrPort // where it is, if the SA has UDP; invalid: where it was configured
+	sum     uint16         // UDP checksum, of which the RFC says that nobody may mind
 }
 
 func peerOf(sa ipsec.SA) *peer {
@@ -88,7 +90,30 @@ func (p *peer) sendAs(seq uint64, inner []byte) []byte {
 	if p.spoil != nil {
 		p.spoil(esp)
 	}
-	return p.outer(p.sa.Remote, p.sa.Local, 50, esp)
+	return p.wrap(esp)
+}
+
+// wrap puts what is outside of ESP around it: UDP (RFC 3948 section 2.1), IP.
+func (p *peer) wrap(esp []byte) []byte {
+	at := p.where()
+	if p.sa.UDP == (ipsec.UDP{}) {
+		return p.outer(at.Addr(), p.sa.Local, 50, esp)
+	}
+	return p.outer(at.Addr(), p.sa.Local, 17, p.udp(at.Port(), p.sa.UDP.Local, esp))
+}
+
+func (p *peer) udp(src, dst uint16, body []byte) []byte {
+	u := binary.BigEndian.AppendUint16(nil, src)
+	u = binary.BigEndian.AppendUint16(u, dst)
+	u = binary.BigEndian.AppendUint16(u, uint16(8+len(body)))
+	return append(binary.BigEndian.AppendUint16(u, p.sum), body...)
+}
+
+func (p *peer) where() netip.AddrPort {
+	if p.at.IsValid() {
+		return p.at
+	}
+	return netip.AddrPortFrom(p.sa.Remote, p.sa.UDP.Remote)
 }
 
 // outer puts an IP header in front.
@@ -150,6 +175,10 @@ func (p *peer) open(pkt []byte) (o opened, err error) {
 		return opened{}, fmt.Errorf(format+": % x", append(a, pkt[:min(len(pkt), 60)])...)
 	}
 	var esp []byte
+	at, proto := p.where(), byte(50)
+	if p.sa.UDP != (ipsec.UDP{}) {
+		proto = 17
+	}
 	switch {
 	case len(pkt) < 20:
 		return bad("short packet")
@@ -157,10 +186,10 @@ func (p *peer) open(pkt []byte) (o opened, err error) {
 		if pkt[0]>>4 != 6 || len(pkt) < 40 || int(binary.BigEndian.Uint16(pkt[4:])) != len(pkt)-40 {
 			return bad("outer IPv6 header")
 		}
-		if netip.AddrFrom16([16]byte(pkt[8:24])) != p.sa.Local || netip.AddrFrom16([16]byte(pkt[24:40])) != p.sa.Remote {
+		if netip.AddrFrom16([16]byte(pkt[8:24])) != p.sa.Local || netip.AddrFrom16([16]byte(pkt[24:40])) != at.Addr() {
 			return bad("outer addresses")
 		}
-		if pkt[6] != 50 || pkt[7] != 64 {
+		if pkt[6] != proto || pkt[7] != 64 {
 			return bad("next header %d, hop limit %d", pkt[6], pkt[7])
 		}
 		o.tos = byte(binary.BigEndian.Uint32(pkt) >> 20)
@@ -172,10 +201,10 @@ func (p *peer) open(pkt []byte) (o opened, err error) {
 		if pkt[0] != 0x45 || int(binary.BigEndian.Uint16(pkt[2:])) != len(pkt) || onesSum(pkt[:20]) != 0xffff {
 			return bad("outer IPv4 header")
 		}
-		if netip.AddrFrom4([4]byte(pkt[12:16])) != p.sa.Local || netip.AddrFrom4([4]byte(pkt[16:20])) != p.sa.Remote {
+		if netip.AddrFrom4([4]byte(pkt[12:16])) != p.sa.Local || netip.AddrFrom4([4]byte(pkt[16:20])) != at.Addr() {
 			return bad("outer addresses")
 		}
-		if pkt[9] != 50 || pkt[8] != 64 {
+		if pkt[9] != proto || pkt[8] != 64 {
 			return bad("protocol %d, TTL %d", pkt[9], pkt[8])
 		}
 		if f := binary.BigEndian.Uint16(pkt[6:]); f&^0x4000 != 0 {
@@ -183,6 +212,24 @@ func (p *peer) open(pkt []byte) (o opened, err error) {
 		}
 		o.tos, o.df = pkt[1], pkt[6]&0x40 != 0
 		esp = pkt[20:]
+	}
+	if proto == 17 {
+		be := binary.BigEndian
+		if len(esp) < 8 || be.Uint16(esp) != p.sa.UDP.Local || be.Uint16(esp[2:]) != at.Port() || int(be.Uint16(esp[4:])) != len(esp) {
+			return bad("UDP header")
+		}
+		switch sum := be.Uint16(esp[6:]); {
+		case !at.Addr().Is6() && sum != 0:
+			return bad("UDP checksum over IPv4")
+		case at.Addr().Is6():
+			x := append(append([]byte(nil), pkt[8:40]...), 0, 0, 0, 0, 0, 0, 0, 17)
+			be.PutUint32(x[32:], uint32(len(esp)))
+			x = append(x, esp...)
+			if sum == 0 || onesSum(append(x, make([]byte, len(x)&1)...)) != 0xffff {
+				return bad("UDP checksum over IPv6")
+			}
+		}
+		esp = esp[8:]
 	}
 	if len(esp) < 8+2 || len(esp)%4 != 0 || binary.BigEndian.Uint32(esp) != p.sa.SPI {
 		return bad("ESP header")

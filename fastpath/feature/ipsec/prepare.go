@@ -126,7 +126,7 @@ func compilePolicy(c *Policy) (q *policy, field string, err error) {
 		return nil, "Selector", err
 	}
 	if !q.noTunnel {
-		q.tunLocal, q.tunRemote, q.tunV6 = addrOf(c.LocalTunnel), addrOf(c.RemoteTunnel), c.LocalTunnel.Is6()
+		q.ends = endsOf(c.LocalTunnel, c.RemoteTunnel)
 	}
 	return q, "", nil
 }
@@ -168,7 +168,7 @@ func (p *prepared) sas(ch *Change) error {
 		if err != nil {
 			return refuse("Selector", err.Error())
 		}
-		s := &sa{SA: *c, tag: tagOf(c), keys: keysOf(c), sel: &sel, timer: -1}
+		s := &sa{SA: *c, tag: tagOf(c), keys: keysOf(c), sel: &scope{sel, endsOf(c.Local, c.Remote)}, timer: -1}
 		s.layout, _ = sal.LayoutOf(c.Algorithm, c.Integrity) // checked
 		s.Key, s.IntegrityKey = nil, nil
 		if c.Direction == sal.Inbound {

@@ -35,6 +35,7 @@ func (p *prepared) Publish() {
 		}
 	}
 	f.unused(p.delSA)
+	p.settle()
 	f.spd.Store(p.spd)
 	f.few.Store(len(f.sas) <= fewSAs)
 	p.retire()
@@ -67,6 +68,7 @@ func (p *prepared) begin() {
 
 func (f *Feature) add(s *sa, touched map[reqKey]bool) {
 	f.sad.live.resume(s.slot)
+	f.meet(s)
 	f.sad.at(s.handle).fill(s)
 	f.lives(s)
 	f.sels[s.handle] = s.sel
@@ -88,6 +90,7 @@ func (f *Feature) add(s *sa, touched map[reqKey]bool) {
 // something else is in its place.
 func (f *Feature) remove(s *sa, touched map[reqKey]bool) {
 	delete(f.sas, s.Name)
+	f.miss(s)
 	delete(f.bySlot, s.slot)
 	f.timers.set(s, math.MaxInt64)
 	if f.inSPI[s.SPI] == s {

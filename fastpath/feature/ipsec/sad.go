@@ -31,7 +31,7 @@ type record struct {
 	flags  uint32
 	window uint16   // replay window in packets, 0: off
 	engine uint8    // which engine
-	hdrLen uint8    // of the outer IP header
+	hdrLen uint8    // what is before ESP: outer IP header, UDP
 	hdr4   [20]byte // outer IPv4 header: TOS 0, length 0, checksum 0
 	down   uint32   // why it carries nothing, 0: it does; atomic
 	prefix uint8    // ESP header and IV
@@ -40,9 +40,10 @@ type record struct {
 	dfAnd  uint8    // the outer DF flag: the inner one and this,
 	dfOr   uint8    // or this
 	mapped uint8    // 1: the outer DSCP is from dscp
-	_      [2]byte
+	udp    uint8    // length of the UDP header, 0 or 8
+	_      uint8
 	path   uint32 // what outer packets may have at most, by what was learnt; atomic
-	_      [4]byte
+	ports  uint32 // UDP ports as they lie on the wire, source first
 
 	// line 1
 	hdr6     [40]byte // outer IPv6 header: traffic class 0, length 0
@@ -61,8 +62,10 @@ const (
 	recOutbound uint32 = 1 << iota
 	recV6              // outer header
 	recESN
-	recAfter // outer packets are cut, rather than inner ones
-	recDeaf  // to ICMP about outer packets
+	recAfter  // outer packets are cut, rather than inner ones
+	recDeaf   // to ICMP about outer packets
+	recFollow // inbound: the peer may move
+	recUDPSum // in UDP over IPv6, which wants a checksum
 )
 
 // Reasons of down.
@@ -79,7 +82,7 @@ type saErrors [16]uint64
 // is as well, by pipeline.Counters, because the flow cache decides there.)
 var saReasons = [len(saErrors{})]drop.Reason{drop.ESPReplay, drop.ESPLate, drop.ESPBadICV, drop.ESPShort, drop.ESPBadPad,
 	drop.ESPBadNext, drop.ESPBadECN, drop.ESPDummy, drop.ESPNoRoom, drop.ESPSeqOverflow, drop.ESPSeqStale, drop.ESPNoSA,
-	drop.SALDevice, drop.SALQueueFull, drop.ESPExpired}
+	drop.SALDevice, drop.SALQueueFull, drop.ESPExpired, drop.ESPEncapsulation}
 
 // saReason is the place of a reason in saReasons.
 var saReason = func() (at [drop.N]uint8) {
@@ -96,6 +99,7 @@ type sad struct {
 	errs   mem.Table[saErrors]      // by slot
 	late   mem.Table[lateness]      // by slot
 	limits []atomic.Pointer[limits] // by slot
+	seen   mem.Table[sighting]      // by slot
 	bySPI  *spiTable                // inbound
 	outSPI *spiTable                // outbound, by outKey
 }
@@ -130,7 +134,9 @@ type sa struct {
 	order    uint64 // in which SAs were set
 	engine   *engine
 	id       sal.SA // in the engine
-	sel      *compiled
+	sel      *scope
+	peer     *peer  // that it follows, nil if none
+	alive    int64  // when a keep-alive was sent last, since boot
 	mismatch uint32 // of pipeline.Counters
 	mode     string
 	reason   string
@@ -156,6 +162,12 @@ func checkSA(s *SA) (field string, err error) {
 		return "Remote", fmt.Errorf("%v cannot be a tunnel's address", s.Remote)
 	case s.Local.Is4() != s.Remote.Is4():
 		return "Remote", fmt.Errorf("tunnel addresses %v and %v are of different families", s.Local, s.Remote)
+	case (s.UDP.Local == 0) != (s.UDP.Remote == 0):
+		return "UDP", errors.New("UDP encapsulation needs both ports")
+	case s.FollowPeer && s.UDP == (UDP{}):
+		return "FollowPeer", errors.New("only with UDP encapsulation does a NAT give the peer another address")
+	case s.FollowPeer && s.Direction == sal.Inbound && s.ReplayWindow == replay.Off:
+		return "FollowPeer", errors.New("without an anti-replay window nothing tells a copy of a packet from one that the peer has just sent")
 	case s.Direction == sal.Inbound && s.ReplayWindow == replay.Off && s.ESN:
 		// As Linux does it.
 		return "ReplayWindow", errors.New("extended sequence numbers need an anti-replay window: it tells the half that is not on the wire (RFC 4303 section 3.3.3)")
@@ -259,10 +271,23 @@ func (r *record) fill(s *sa) {
 	if s.stale != "" {
 		r.down |= recStale
 	}
+	remote, proto := s.Remote, uint8(protoESP)
+	if s.UDP != (UDP{}) {
+		at := s.at()
+		remote, proto = at.Addr(), protoUDP
+		r.udp = udpLen
+		r.ports = uint32(bits.ReverseBytes16(s.UDP.Local)) | uint32(bits.ReverseBytes16(at.Port()))<<16
+		switch {
+		case s.FollowPeer && s.Direction == sal.Inbound:
+			r.flags |= recFollow
+		case s.Local.Is6() && s.Direction == sal.Outbound:
+			r.flags |= recUDPSum
+		}
+	}
 	if s.Local.Is4() {
-		r.hdrLen = 20
-		l, m := s.Local.As4(), s.Remote.As4()
-		r.hdr4[0], r.hdr4[8], r.hdr4[9] = 0x45, tunnelTTL, protoESP
+		r.hdrLen = 20 + r.udp
+		l, m := s.Local.As4(), remote.As4()
+		r.hdr4[0], r.hdr4[8], r.hdr4[9] = 0x45, tunnelTTL, proto
 		copy(r.hdr4[12:], l[:])
 		copy(r.hdr4[16:], m[:])
 		for i := 0; i < 20; i += 2 {
@@ -271,9 +296,9 @@ func (r *record) fill(s *sa) {
 		return
 	}
 	r.flags |= recV6
-	r.hdrLen = 40
-	l, m := s.Local.As16(), s.Remote.As16()
-	r.hdr6[0], r.hdr6[6], r.hdr6[7] = 0x60, protoESP, tunnelTTL
+	r.hdrLen = 40 + r.udp
+	l, m := s.Local.As16(), remote.As16()
+	r.hdr6[0], r.hdr6[6], r.hdr6[7] = 0x60, proto, tunnelTTL
 	copy(r.hdr6[8:], l[:])
 	copy(r.hdr6[24:], m[:])
 }
@@ -295,7 +320,7 @@ func seqMaxOf(s *SA) uint64 {
 }
 
 // outer tells whether an inbound packet's outer source and destination are the
-// SA's tunnel ends. The header is that of the direction in which we would send:
+// SA's ends, as they are at present. The header is that of the direction in which we would send:
 // from Local to Remote.
 func (r *record) outer(src, dst addr, v6 bool) bool {
 	if v6 != (r.flags&recV6 != 0) {

@@ -38,10 +38,11 @@ type worker struct {
 	missed atomic.Bool // a message that had no room
 	mute   int64       // until then nothing is said of unknown SPIs
 	line   [pipeline.Burst]uint32
-	cut    pipeline.Fragments // of inner packets
-	pieces pipeline.Fragments // of outer packets
-	ident  uint64             // the last identification of IPv6 fragments, and more
-	learnt int64              // until then no path MTU is told of
+	cut    pipeline.Fragments     // of inner packets
+	pieces pipeline.Fragments     // of outer packets
+	ident  uint64                 // the last identification of IPv6 fragments, and more
+	learnt int64                  // until then no path MTU is told of
+	ike    [pipeline.Burst]uint16 // see Unwrap
 }
 
 // A cookie is what a job needs to go on. Outbound that is where the frame goes
@@ -131,7 +132,7 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		seq := live.Seq + 1
 		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) || total > uint64(atomic.LoadUint32(&r.path)) ||
 			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize ||
-			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared {
+			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared || r.flags&recUDPSum != 0 {
 			w.one(c, v, i, uint32(h), r)
 			continue
 		}
@@ -307,6 +308,9 @@ func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
 		if j.Status != sal.StatusOK {
 			l.failed(c, j, r)
 		} else {
+			if r.flags&recUDPSum != 0 {
+				sum6(c.Pool.Bytes(j.Desc))
+			}
 			l.w.emit(c, j.Desc, x, r)
 		}
 	}

@@ -21,11 +21,39 @@ func addrOf(a netip.Addr) addr {
 	return addr{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
 }
 
+// netip is the address as others have it.
+func (a addr) netip(v6 bool) netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], a.hi)
+	binary.BigEndian.PutUint64(b[8:], a.lo)
+	if v6 {
+		return netip.AddrFrom16(b)
+	}
+	return netip.AddrFrom4([4]byte(b[:4]))
+}
+
 func (a addr) mask(bits uint8) addr {
 	if bits <= 64 {
 		return addr{a.hi &^ (^uint64(0) >> bits), 0}
 	}
 	return addr{a.hi, a.lo &^ (^uint64(0) >> (bits - 64))}
+}
+
+// ends are the outer addresses of an SA.
+type ends struct {
+	local, remote addr
+	v6            bool
+}
+
+func endsOf(local, remote netip.Addr) ends {
+	return ends{addrOf(local), addrOf(remote), local.Is6()}
+}
+
+// scope is what policy asks of an SA: its selectors, and its outer addresses as
+// they are configured. (Where the peer is at present, the record has.)
+type scope struct {
+	compiled
+	ends ends
 }
 
 // packet is what selectors look at, seen from the vRouter: the source of an

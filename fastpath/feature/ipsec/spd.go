@@ -25,8 +25,8 @@ type policy struct {
 	sa      atomic.Uint32
 	counter uint32 // of pipeline.Counters
 	// The outer addresses that an SA must have; noTunnel: any.
-	tunLocal, tunRemote addr
-	tunV6, noTunnel     bool
+	ends     ends
+	noTunnel bool
 }
 
 // spd is one published state of the database.

@@ -39,7 +39,7 @@ func (q *policy) count(v *pipeline.Vec, i uint16) {
 // see fills in what selectors look at. srcIsLocal tells which end is ours. All of it
 // is in the key of the packet's flow: type and code of ICMP as well as ports.
 func see(v *pipeline.Vec, i uint16, p *packet, srcIsLocal bool) {
-	src, dst := ends(v, i)
+	src, dst := addrs(v, i)
 	p.v6, p.proto, p.ike = v.V6, v.Proto(i), false
 	hidden := v.Flags[i]&(pipeline.FlagFragment|pipeline.FlagOpaque) != 0
 	p.noPorts, p.noProto = hidden, hidden && v.V6 && isExtension(p.proto)
@@ -54,8 +54,8 @@ func see(v *pipeline.Vec, i uint16, p *packet, srcIsLocal bool) {
 	}
 }
 
-// ends are a packet's addresses.
-func ends(v *pipeline.Vec, i uint16) (src, dst addr) {
+// addrs are a packet's addresses.
+func addrs(v *pipeline.Vec, i uint16) (src, dst addr) {
 	if v.V6 {
 		src.hi, src.lo = v.Src6(i)
 		dst.hi, dst.lo = v.DstIP6(i)
@@ -79,7 +79,8 @@ func isExtension(proto uint8) bool {
 func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 	f := s.F
 	spd := f.spd.Load()
-	if spd.n == 0 && v.Same && !v.ESP {
+	ports := f.ports.Load()
+	if spd.n == 0 && v.Same && !v.ESP && ports == nil {
 		if _, through := v.From[idx[0]&255].SA(); !through {
 			return idx // no policy, no ESP, not out of an SA: nothing to see here
 		}
@@ -102,6 +103,10 @@ func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 				continue
 			}
 		}
+		if ports != nil && v.Proto(i) == protoUDP && v.Flags[i]&pipeline.FlagOwn != 0 && ports.has(v, i) {
+			v.End(i, action.Unwrap, 0) // IKE as well: no policy may capture it
+			continue
+		}
 		if esp {
 			if f.esp(v, i) {
 				continue
@@ -111,7 +116,7 @@ func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 				if v.Flags[i]&pipeline.FlagFragment != 0 {
 					why = drop.ESPFragment
 				} else {
-					f.workers[c.Worker].badSPI(c, v, i)
+					f.workers[c.Worker].badSPI(c, v, i, v.SPI(i))
 				}
 				v.Drop(i, why)
 				continue
@@ -172,7 +177,8 @@ func inClear(v *pipeline.Vec, i uint16, p *packet, spd *spd) bool {
 	return false
 }
 
-// esp ends an ESP packet whose SPI and outer addresses are those of an SA.
+// esp ends an ESP packet whose SPI and outer addresses are those of an SA, which
+// must be one of bare ESP.
 // Any other is dropped where it is for an own address, else it is somebody
 // else's and is forwarded.
 func (f *Feature) esp(v *pipeline.Vec, i uint16) bool {
@@ -183,9 +189,14 @@ func (f *Feature) esp(v *pipeline.Vec, i uint16) bool {
 	if h == 0 {
 		return false
 	}
-	src, dst := ends(v, i)
-	if !f.sad.at(h).outer(src, dst, v.V6) {
+	src, dst := addrs(v, i)
+	r := f.sad.at(h)
+	if !r.outer(src, dst, v.V6) {
 		return false
+	}
+	if r.udp != 0 {
+		v.Drop(i, drop.ESPEncapsulation)
+		return true
 	}
 	v.End(i, action.Decrypt, h)
 	return true
@@ -193,10 +204,10 @@ func (f *Feature) esp(v *pipeline.Vec, i uint16) bool {
 
 // badSPI tells the control side of an SPI that no SA has: one in a while only,
 // so that no flood of them fills the way that others need.
-func (w *worker) badSPI(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
+func (w *worker) badSPI(c *pipeline.Ctx, v *pipeline.Vec, i uint16, spi uint32) {
 	if v.Flags[i]&pipeline.FlagOpaque == 0 && c.Now >= w.mute {
 		w.mute = c.Now + muteFor
-		c.ToControl(pipeline.NoBuf, v.In[i], pipeline.CtlSPI, v.SPI(i))
+		c.ToControl(pipeline.NoBuf, v.In[i], pipeline.CtlSPI, spi)
 	}
 }
 
@@ -243,7 +254,7 @@ func (f *Feature) protect(v *pipeline.Vec, i uint16, q *policy, p *packet) {
 	why, ended := drop.IPsecNoSA, uint32(0)
 	for h := q.sa.Load(); h != 0; {
 		r := f.sad.at(h)
-		if sel := f.sels[h]; sel != nil && (q.noTunnel || r.outer(q.tunRemote, q.tunLocal, q.tunV6)) {
+		if sel := f.sels[h]; sel != nil && (q.noTunnel || sel.ends == q.ends) {
 			switch {
 			case !sel.matches(p, false):
 			case atomic.LoadUint32(&r.down)&recEnded == 0:
