@@ -203,7 +203,8 @@ func everything() *fastpath.State {
 		Neighbours: []neigh.State{{Key: neigh.Key{Iface: "wan0", Addr: at("192.0.2.7")}, MAC: mac, Origin: neigh.Dynamic, Reach: neigh.Stale},
 			{Key: neigh.Key{Iface: "wan0", Addr: at("fe80::7")}, MAC: mac, Origin: neigh.Dynamic, Reach: neigh.Stale, IsRouter: true}},
 		SAs: []ipsec.SAState{
-			{Name: "in", Direction: sal.Inbound, AddedAt: 1, UsedAt: 1, Seq: 1, Window: 64, Late: []ipsec.Late{{From: 1, To: 1, Packets: 1, Dropped: 1}}, Errors: []ipsec.Error{{Reason: "esp-replay", Packets: 1}}, Engine: "cpu0", Mode: "software", Reason: "x", Expired: []string{"soft-time"}},
+			{Name: "in", Direction: sal.Inbound, AddedAt: 1, UsedAt: 1, Seq: 1, Window: 64, Late: []ipsec.Late{{From: 1, To: 1, Packets: 1, Dropped: 1}}, Errors: []ipsec.Error{{Reason: "esp-replay", Packets: 1}}, Engine: "cpu0", Mode: "software", Reason: "x", Expired: []string{"soft-time"},
+				Peer: netip.MustParseAddrPort("192.0.2.2:4500"), MovedAt: 1},
 			{Name: "out", Direction: sal.Outbound, AddedAt: 1, Seq: 1, OuterMTU: 1400, InnerMTU: 1300, PathMTU: 1400}},
 		Policies: []ipsec.PolicyState{{Name: "to-b"}},
 		Drops:    []fastpath.Drop{{Reason: "x", Severity: "fault", Description: "y", Packets: 1, Ifaces: []fastpath.IfaceDrop{{Iface: "wan0", Packets: 1}}}},

@@ -1,6 +1,7 @@
 package mgmt
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -40,7 +41,8 @@ func TestEveryNotificationHasAnEvent(t *testing.T) {
 		}
 	}
 	for k := event.Kind(1); k.String() != "unknown"; k++ {
-		e := fastpath.Event{Number: 1, Time: 1, Kind: k, Object: "x", Text: "y", SPI: 4711, SA: &event.SA{Age: time.Hour, Packets: 1}}
+		e := fastpath.Event{Number: 1, Time: 1, Kind: k, Object: "x", Text: "y", SPI: 4711, SA: &event.SA{Age: time.Hour, Packets: 1,
+			Peer: netip.MustParseAddrPort("192.0.2.2:4500"), Before: netip.MustParseAddrPort("192.0.2.3:4500")}}
 		makers := 0
 		for _, b := range sources(bindings) {
 			name, content := b.Event(&e)

@@ -31,7 +31,7 @@ import (
 //	engine.go    crypto engines: which SA goes to which, and what leaves them
 //	state.go     counters
 //
-// Not done: transport mode and AH; NAT traversal; links below 576 octets on the
+// Not done: transport mode and AH; links below 576 octets on the
 // way to a peer are not told of (IPv4), and no probes are sent where ICMP does not
 // come through (RFC 8899); an outer packet is not looked up in the SPD again, so
 // tunnels in tunnels need two vRouters.

@@ -7,7 +7,7 @@ import (
 )
 
 // Event implements binding.EventSource by the notifications of RFC 9061 section
-// 5.3. That few sequence numbers are left is told as a soft lifetime is: they are
+// 5.3, and a peer that has moved by one of vrouter-sal. That few sequence numbers are left is told as a soft lifetime is: they are
 // a lifetime in packets that every SA has, and it is now that the SA is to be
 // replaced; when none is left, that is sadb-seq-overflow. An SA that its action
 // terminates at a soft lifetime is told of as one at its soft lifetime.
@@ -24,6 +24,14 @@ func (b *Binding) Event(e *fastpath.Event) (string, func(binding.Content)) {
 		}
 	case event.SASeqOverflow:
 		return module + "sadb-seq-overflow", func(c binding.Content) { c.Text("ipsec-sa-name", e.Object) }
+	case event.SAPeerMoved:
+		return "vrouter-sal:peer-moved", func(c binding.Content) {
+			c.Text("ipsec-sa-name", e.Object)
+			c.Text("address", e.SA.Peer.Addr().String())
+			c.Uint("port", uint64(e.SA.Peer.Port()))
+			c.Text("previous-address", e.SA.Before.Addr().String())
+			c.Uint("previous-port", uint64(e.SA.Before.Port()))
+		}
 	case event.BadSPI:
 		return module + "sadb-bad-spi", func(c binding.Content) { c.Uint("spi", uint64(e.SPI)) }
 	}

@@ -35,6 +35,7 @@ const (
 	saConfig   = "/ipsec-sa-config"
 	saSelector = saConfig + "/traffic-selector"
 	saESP      = saConfig + "/esp-sa"
+	saEncap    = saConfig + "/encapsulation-type"
 	saSoft     = saConfig + "/sa-lifetime-soft"
 )
 
@@ -66,6 +67,7 @@ func (b *Binding) sa(c *data.Container) (ipsec.SA, *sa, data.Errors) {
 	b.outer(&s, v, c)
 	s.Fragmentation = fragmentations[v.Mtu.Fragmentation]
 	s.IgnoreICMP = !*v.Mtu.Learn
+	at.encapsulation(&s, v)
 	if len(at.errs) > 0 {
 		return s, nil, at.errs
 	}

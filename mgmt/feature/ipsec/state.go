@@ -81,6 +81,15 @@ func writeSA(w *oper.Writer, s *ipsec.SAState) {
 			w.Text("reason", s.Reason)
 		}
 	})
+	if s.Peer.IsValid() {
+		w.In("vrouter-sal:peer", func() {
+			w.Text("address", s.Peer.Addr().String())
+			w.Uint("port", uint64(s.Peer.Port()))
+			if s.MovedAt != 0 {
+				w.Time("moved-at", s.MovedAt)
+			}
+		})
+	}
 	w.In("vrouter-sal:lifetime", func() {
 		w.Bool("ended", s.Ended)
 		for _, x := range s.Expired {

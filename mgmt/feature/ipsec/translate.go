@@ -129,8 +129,9 @@ func (t *translation) sa(name string, old, c *data.Container) {
 			t.bad(undirected(t.b.pathOf(t.b.sad, name), about.reqid, dirs))
 			return
 		}
-		about.dir, s.Direction = dir, dir
+		about.dir = dir
 	}
+	orient(&s, about.dir)
 	if s.Direction == sal.Inbound && s.ESN && s.ReplayWindow == replay.Off {
 		t.bad(&data.Error{Tag: "invalid-value", Path: t.b.pathOf(t.b.sad, name) + saConfig + "/anti-replay-window-size",
 			Msg: "extended sequence numbers need a window: it tells the half that is not on the wire (RFC 4303 section 3.3.3); set ext-seq-num to false"})
@@ -141,7 +142,7 @@ func (t *translation) sa(name string, old, c *data.Container) {
 	t.sas = append(t.sas, name)
 	if old != nil && known != nil {
 		was, _, _ := t.b.sa(old)
-		if was.Direction = known.dir; reflect.DeepEqual(was, s) {
+		if orient(&was, known.dir); reflect.DeepEqual(was, s) {
 			return
 		}
 	}

@@ -113,6 +113,15 @@ func One(o any) string {
 		if o.Integrity != 0 {
 			put(" integ=%d/%s", o.Integrity, hex.EncodeToString(o.IntegrityKey))
 		}
+		if o.UDP != (ipsec.UDP{}) {
+			put(" udp=%d-%d", o.UDP.Local, o.UDP.Remote)
+			if o.FollowPeer {
+				put(" follow")
+			}
+			if o.KeepAlive != 0 {
+				put(" keep-alive=%ds", o.KeepAlive)
+			}
+		}
 		put("%s%s", lifetime("soft", o.Soft), lifetime("hard", o.Hard))
 		if o.SoftAction == ipsec.TerminateHold {
 			put(" terminate-hold")
