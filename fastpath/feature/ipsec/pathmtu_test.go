@@ -208,9 +208,9 @@ func TestPathMTUForged(t *testing.T) {
 		try("another destination", "icmp-unproven", func(b []byte) []byte { b[at-1]++; return b }, 1300)
 		try("no ESP", "icmp-ignored", func(b []byte) []byte {
 			if out6 {
-				b[6] = 17
+				b[6] = 6
 			} else {
-				b[9] = 17
+				b[9] = 6
 			}
 			return b
 		}, 1300)
