@@ -4,6 +4,7 @@ GO    ?= go
 BENCH ?= .
 COUNT ?= 1
 FUZZTIME ?= 20s
+FUZZWIRE ?= $(FUZZTIME)
 SOAK  ?= 30m
 BINS  := vrouterd fastpathd vrouterctl
 
@@ -48,8 +49,8 @@ lint: ## gofmt, vet, staticcheck
 generate: ## write generated code anew: the typed view of YANG, the burst assembly
 	$(GO) generate ./...
 
-fuzz: ## every fuzz target for FUZZTIME
-	@.ci/fuzz $(FUZZTIME)
+fuzz: ## every fuzz target for FUZZTIME, those of what comes from the wire for FUZZWIRE
+	@.ci/fuzz $(FUZZTIME) $(FUZZWIRE)
 
 clean: ## remove what was built
 	rm -rf bin
