@@ -46,6 +46,8 @@ type PortInfo struct {
 	// Mode is how the frames come, where a driver has several ways: ModeCopy
 	// and so on; "" where there is but one.
 	Mode string
+	// Why tells, in words, what stood against a better mode; "" when nothing did.
+	Why string
 }
 
 // The modes of ports.

@@ -73,10 +73,11 @@ type State struct {
 	MAC                  [6]byte
 	MTU                  uint16
 	Speed                uint64 // bit/s, 0 unknown
-	// Queues, Mode and Shared are of the port, and zero while there is none; see
+	// Queues, Mode, Why and Shared are of the port, and zero while there is none; see
 	// sal.PortInfo.
 	Queues   int
 	Mode     string
+	Why      string
 	Shared   bool
 	Counters Counters
 	// Tentative are own addresses that are still being checked for uniqueness,

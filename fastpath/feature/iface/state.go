@@ -94,7 +94,7 @@ func (f *Feature) state(e *entry) State {
 	if e.port != nil {
 		s.Link = e.cfg.Enabled && e.port.Link()
 		s.Speed = e.info.Speed
-		s.Queues, s.Mode, s.Shared = e.info.Queues, e.info.Mode, e.info.Shared
+		s.Queues, s.Mode, s.Why, s.Shared = e.info.Queues, e.info.Mode, e.info.Why, e.info.Shared
 	}
 	p := e.stats()
 	// A super-frame that cannot be cut to the MTU is too large for it.

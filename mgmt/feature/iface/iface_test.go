@@ -81,7 +81,7 @@ func TestState(t *testing.T) {
 	}
 	r.Engine.Answer = func(q *fastpath.Query) *fastpath.State {
 		st := &fastpath.State{Ifaces: []fp.State{
-			{Name: "a", Driver: "tap", Device: "a", Queues: 3, Mode: "zero-copy", Shared: true, IfIndex: 7, Admin: true, Link: true, LastChange: 1e9, MAC: [6]byte{2, 0, 0, 0, 0, 0xab},
+			{Name: "a", Driver: "tap", Device: "a", Queues: 3, Mode: "copy", Why: "zero-copy: no", Shared: true, IfIndex: 7, Admin: true, Link: true, LastChange: 1e9, MAC: [6]byte{2, 0, 0, 0, 0, 0xab},
 				MTU: 1500, Speed: 1e10, Counters: fp.Counters{CreatedAt: 2e9, RxPackets: 1, RxOctets: 60, RxUnicast: 1, RxDiscards: 1<<32 + 5, RxErrors: 9, RxUncut: 9, TxOctets: 1 << 40}},
 			{Name: "gone"}, // a commit takes it away just now
 		}}
@@ -99,7 +99,7 @@ func TestState(t *testing.T) {
 		{`<interfaces ` + ns + `><interface><name>a</name></interface></interfaces>`, []string{"a"},
 			[]string{"<oper-status>up<", "<admin-status>up<", "<if-index>7<", "<phys-address>02:00:00:00:00:ab<", "<speed>10000000000<",
 				"<last-change>1970-01-01T00:00:01Z<", "<in-discards>5<", "<out-octets>1099511627776<", "<oper-driver>tap<",
-				"<oper-queues>3<", "<oper-mode>zero-copy<", "<shared>true<", "<in-uncut>9<", "<in-errors>9<",
+				"<oper-queues>3<", "<oper-mode>copy<", "<oper-mode-reason>zero-copy: no<", "<shared>true<", "<in-uncut>9<", "<in-errors>9<",
 				"<origin>static</origin><status>preferred</status>", "<discontinuity-time>1970-01-01T00:00:02Z<"},
 			[]string{"<name>b<", "gone"}},
 		{`<interfaces ` + ns + `/>`, []string{}, []string{"<if-index>8<", "<oper-status>down<"}, []string{"gone"}},

@@ -79,6 +79,9 @@ func write(w *oper.Writer, s *iface.State) {
 			}
 			if s.Mode != "" {
 				w.Text("oper-mode", s.Mode)
+				if s.Why != "" {
+					w.Text("oper-mode-reason", s.Why)
+				}
 			}
 			w.Uint("in-uncut", s.Counters.RxUncut)
 		})

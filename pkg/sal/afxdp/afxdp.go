@@ -31,7 +31,7 @@
 // buffer that crosses pages which are not neighbours in physical memory. Else
 // the kernel copies (veth always). A device whose driver knows no XDP gets the
 // program into the kernel's general receive path. PortInfo.Mode tells which it
-// is. Zero-copy has been run on no device yet: the machines of the tests have
+// is, and Why what stood against a better one. Zero-copy has been run on no device yet: the machines of the tests have
 // none that can do it.
 //
 // # Against packet sockets
@@ -155,7 +155,7 @@ type port struct {
 	first      uint64 // where buffer 0 begins in the pool's region
 	maxLen     int    // of a frame received, its tag included
 	unfinished bool   // checksums may be
-	mode       string
+	mode, why  string
 	pages      *pages   // of a zero-copy port
 	out        []uint32 // a bit for each buffer that the kernel has
 	prog       *program
@@ -249,7 +249,10 @@ func (p *port) open() error {
 		return err
 	}
 	if !p.prog.native {
-		p.mode = sal.ModeGeneric
+		p.mode, p.why = sal.ModeGeneric, "copy: the device's driver takes no XDP program"
+		if p.d.o.Generic {
+			p.why = "copy: the driver of ports was told to be generic"
+		}
 	}
 	if !p.prog.tags && p.mode != sal.ModeZeroCopy && p.dev.TakesTags() {
 		slog.Warn("VLAN tags of frames cannot be seen on this port: tagged frames look untagged", "port", p.cfg.Name, "device", p.cfg.Device, "err", p.prog.why)
@@ -314,7 +317,9 @@ func (p *port) sockets() error {
 		if errors.Is(why, sal.ErrBusy) {
 			return why
 		}
-		slog.Debug("zero-copy is not possible", "port", p.cfg.Name, "device", p.cfg.Device, "err", why)
+		p.why = "zero-copy: " + why.Error()
+	} else if p.cfg.Params.Copy {
+		p.why = "zero-copy: the configuration forbids it"
 	}
 	p.mode = sal.ModeCopy
 	if err := p.bind(unix.XDP_COPY); err != nil {
@@ -462,7 +467,7 @@ func (p *port) quiet(queues int) {
 func (p *port) Info() sal.PortInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := sal.PortInfo{Name: p.cfg.Name, Driver: "af-xdp", Device: p.cfg.Device, Queues: len(p.queues), RxQueues: len(p.socks), MAC: p.mac, IfIndex: p.index, Mode: p.mode}
+	i := sal.PortInfo{Name: p.cfg.Name, Driver: "af-xdp", Device: p.cfg.Device, Queues: len(p.queues), RxQueues: len(p.socks), MAC: p.mac, IfIndex: p.index, Mode: p.mode, Why: p.why}
 	if !p.closed {
 		i.Speed = p.dev.Speed()
 	}

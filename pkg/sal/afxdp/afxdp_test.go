@@ -85,7 +85,7 @@ func TestSuite(t *testing.T) {
 				pl := pool(t, 8192)
 				d := afxdp.New(o)
 				p := open(t, mid, d, pl, sal.PortConfig{Name: "wan", Device: "p", Queues: 1, MTU: 1500})
-				if i := p.Info(); i.Mode != mode || i.Shared || i.IfIndex == 0 {
+				if i := p.Info(); i.Mode != mode || i.Shared || i.IfIndex == 0 || !strings.HasPrefix(i.Why, map[string]string{sal.ModeCopy: "zero-copy: ", sal.ModeGeneric: "copy: "}[mode]) {
 					t.Errorf("%+v", i)
 				}
 				rig := &saltest.PortRig{
