@@ -285,6 +285,8 @@ func TestRefusedCommitChangesNothing(t *testing.T) {
 	for _, c := range []struct{ name, xml, path string }{
 		{"engine that is not there", `<ipsec-ikeless xmlns="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless"><sad><sad-entry><name>b-v4-out</name>
 <offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>full</mode><policy>require</policy></offload></sad-entry></sad></ipsec-ikeless>`, "sad-entry[name='b-v4-out']"},
+		{"no replay window with extended sequence numbers", `<ipsec-ikeless xmlns="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless"><sad><sad-entry><name>b-v4-in</name>
+<ipsec-sa-config><anti-replay-window-size>0</anti-replay-window-size></ipsec-sa-config></sad-entry></sad></ipsec-ikeless>`, "sad-entry[name='b-v4-in']/ipsec-sa-config/anti-replay-window-size"},
 		{"device that is not there", `<interfaces xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces"><interface><name>ghost0</name>
 <type xmlns:i="urn:ietf:params:xml:ns:yang:iana-if-type">i:ethernetCsmacd</type><port xmlns="urn:vrouter:yang:vrouter-port"><driver>af-packet</driver></port></interface></interfaces>
 <interfaces xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces"><interface><name>lan0</name><enabled>false</enabled></interface></interfaces>`, "interface[name='ghost0']"},

@@ -34,7 +34,9 @@ import (
 // Not done: transport mode and AH; links below 576 octets on the
 // way to a peer are not told of (IPv4), and no probes are sent where ICMP does not
 // come through (RFC 8899); an outer packet is not looked up in the SPD again, so
-// tunnels in tunnels need two vRouters.
+// tunnels in tunnels need two vRouters; message types of the mobility
+// header are no selectors; of the combinations of ECN that RFC 6040 section 4.2 wants
+// an alarm for, only the one that is dropped is counted.
 
 // Options of New.
 type Options struct {
