@@ -44,6 +44,7 @@ func TestErrors(t *testing.T) {
 		{"unreachable6", testbed.Packet{Src: "2001:db8:1::2", Dst: "2001:dba::1", Len: 1400}, "2001:db8:1::1", 1, 3, 0, "a rx 1, a tx 1, a drop unreachable 1"},
 		{"too-big6", testbed.Packet{Src: "2001:db8:1::2", Dst: "2001:db8:3::2", Len: 1300}, "2001:db8:1::1", 2, 0, 1280, "a rx 1, a tx 1, a drop too-big 1"},
 		{"udp-port6", testbed.Packet{Src: "2001:db8:1::2", Dst: "2001:db8:2::1", DPort: 9, Len: 60}, "2001:db8:2::1", 1, 4, 0, "a rx 1, a tx 1, a drop local-udp 1"},
+		{"beyond scope6", testbed.Packet{Src: "fe80::2", Dst: "2001:db8:f::1", Len: 60}, "fe80::ff:fe00:1", 1, 2, 0, "a rx 1, a tx 1, a drop ip-link-local 1"},
 		{"protocol6", testbed.Packet{Src: "2001:db8:1::2", Dst: "2001:db8:2::1", Proto: 89, Len: 60}, "2001:db8:2::1", 4, 1, 6, "a rx 1, a tx 1, a drop local-protocol 1"},
 	}
 	b := twoPorts(t, nil)
@@ -56,6 +57,7 @@ func TestErrors(t *testing.T) {
 	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{ic}}, Route: route.Change{Set: append(testbed.Connected(ic),
 		special("203.0.113.0/24", route.Unreachable), special("203.0.114.0/24", route.Prohibit), special("203.0.115.0/24", route.Blackhole),
 		special("2001:dba::/32", route.Unreachable))}})
+	b.Apply(&fastpath.Change{Neigh: neighChange("a", "fe80::2", 21)})
 	b.Run()
 	b.Forget()
 	for _, c := range cases {

@@ -97,7 +97,6 @@ func TestOdd(t *testing.T) {
 		{"loopback source6", testbed.Packet{Src: "::1", Dst: "2001:db8:f::1", Len: 60}.From(21, 1), "a rx 1, a drop ip-source 1"},
 		{"unspecified destination6", testbed.Packet{Src: "2001:db8:1::2", Dst: "::", Len: 60}.From(21, 1), "a rx 1, a drop ip-destination 1"},
 		{"own source6", testbed.Packet{Src: "2001:db8:2::1", Dst: "2001:db8:f::1", Len: 60}.From(21, 1), "a rx 1, a drop ip-source-own 1"},
-		{"link-local source", testbed.Packet{Src: "fe80::2", Dst: "2001:db8:f::1", Len: 60}.From(21, 1), "a rx 1, a drop ip-link-local 1"},
 		{"link-local destination", testbed.Packet{Src: "2001:db8:1::2", Dst: "fe80::77", Len: 60}.From(21, 1), "a rx 1, a drop ip-link-local 1"},
 		{"multicast6", testbed.Frame(pkt.MAC{0x33, 0x33, 0, 0, 0, 5}, testbed.MAC(21), testbed.Packet{Src: "fe80::2", Dst: "ff02::5", Len: 60}.IP()), "a rx 1, a rx-multicast 1, a drop ip-multicast 1"},
 		{"router solicitation", testbed.Frame(pkt.MAC{0x33, 0x33, 0, 0, 0, 2}, testbed.MAC(21), testbed.Packet{Src: "fe80::2", Dst: "ff02::2", Proto: 58, TTL: 255, Payload: []byte{133, 0, 0, 0, 0, 0, 0, 0}}.IP()), "a rx 1, a rx-multicast 1, a drop nd-ignored 1"},

@@ -25,13 +25,14 @@ const (
 	RejectReassembly               // reassembly time exceeded            drop.ReassTimeout
 	RejectHeader                   // parameter problem                   drop.IPOption
 	RejectOption                   // IPv6: unknown option                drop.IPOption
+	RejectScope                    // IPv6: beyond scope of the source    drop.IPLinkLocal
 	Rejects                        // how many
 )
 
 // Reason is what the packet is counted under.
 func (r Reject) Reason() drop.Reason {
 	return [Rejects]drop.Reason{drop.TTLExpired, drop.NoRoute, drop.Unreachable, drop.NeighFailed, drop.Prohibited,
-		drop.TooBig, drop.LocalProtocol, drop.LocalUDP, drop.IPsecPolicyDiscard, drop.ReassTimeout, drop.IPOption, drop.IPOption}[r]
+		drop.TooBig, drop.LocalProtocol, drop.LocalUDP, drop.IPsecPolicyDiscard, drop.ReassTimeout, drop.IPOption, drop.IPOption, drop.IPLinkLocal}[r]
 }
 
 // Ctx is what a worker offers to stages and sinks while it handles a burst.

@@ -39,6 +39,7 @@ const (
 
 	ICMPv6NoRoute            = 0 // of Unreachable
 	ICMPv6AdminProhibited    = 1 // of Unreachable
+	ICMPv6BeyondScope        = 2 // of Unreachable: a link-local source would leave its link
 	ICMPv6AddrUnreachable    = 3 // of Unreachable: the neighbour does not answer
 	ICMPv6PortUnreachable    = 4 // of Unreachable
 	ICMPv6HopLimitExceeded   = 0 // of TimeExceeded: in transit

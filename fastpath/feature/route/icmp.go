@@ -39,6 +39,7 @@ var (
 		pipeline.RejectPolicy:     {pkt.ICMPv6Unreachable, pkt.ICMPv6AdminProhibited},
 		pipeline.RejectReassembly: {pkt.ICMPv6TimeExceeded, pkt.ICMPv6ReassemblyExceeded},
 		pipeline.RejectHeader:     {pkt.ICMPv6ParamProblem, pkt.ICMPv6BadHeader},
+		pipeline.RejectScope:      {pkt.ICMPv6Unreachable, pkt.ICMPv6BeyondScope},
 		pipeline.RejectOption:     {pkt.ICMPv6ParamProblem, pkt.ICMPv6UnknownOption},
 	}
 )

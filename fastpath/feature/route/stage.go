@@ -317,8 +317,8 @@ func (local) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 				continue
 			}
 			if v.V6 {
-				if hi, _ := v.Src6(i); linkLocal(hi) { // RFC 4291 section 2.5.6
-					v.Drop(i, drop.IPLinkLocal)
+				if hi, _ := v.Src6(i); linkLocal(hi) { // RFC 4291 section 2.5.6, RFC 4443 section 3.1
+					v.Reject(i, pipeline.RejectScope)
 					continue
 				}
 			}
