@@ -51,7 +51,7 @@ func TestRefusals(t *testing.T) {
 		{"driver", mod(func(c *iface.Config) { c.Driver = "dpdk" }), "c", "Driver"},
 		{"queues", mod(func(c *iface.Config) { c.Queues = 0 }), "c", "Queues"},
 		{"device in use", mod(func(c *iface.Config) { c.Device = "a" }), "c", "Device"},
-		{"MTU", mod(func(c *iface.Config) { c.MTU = 9000 }), "c", "MTU"},
+		{"MTU", mod(func(c *iface.Config) { c.MTU = 9217 }), "c", "MTU"},
 		{"MTU below IPv6's", mod(func(c *iface.Config) { c.MTU = 1000 }), "c", "V6.MTU"},
 		{"group MAC", mod(func(c *iface.Config) { c.MAC[0] = 1 }), "c", "MAC"},
 		{"multicast address", mod(func(c *iface.Config) { c.Addrs = []netip.Prefix{pre("224.0.0.1/24")} }), "c", "Addrs"},

@@ -15,6 +15,7 @@ import (
 	"vrouter/fastpath/feature/neigh"
 	"vrouter/fastpath/feature/route"
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/sal"
 )
 
 // An Engine is a running data plane, in this process or behind a socket (rpc).
@@ -211,7 +212,11 @@ type WorkerQueue struct {
 
 // Buffers accounts for the packet buffers: Total = Free + Cached + Ports +
 // Waiting (for a neighbour, or the rest of a fragmented packet) + InFlight (in crypto engines) once all is still.
-type Buffers struct{ Total, Free, Cached, Ports, Waiting, InFlight int }
+// Large is those of them that are large.
+type Buffers struct {
+	Total, Free, Cached, Ports, Waiting, InFlight int
+	Large                                         sal.ClassStats
+}
 
 // Flows is the flow cache.
 type Flows struct {

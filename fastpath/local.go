@@ -38,7 +38,11 @@ var ErrClosed = errors.New("the fast path is stopped")
 type Options struct {
 	Registry *sal.Registry
 	Buffers  int // packet buffers; 16384
-	Workers  int // poll loops; 1
+	// Large is how many large buffers there are, for jumbo frames and
+	// fragmented packets that are whole; 2048, negative: none. Memory is used
+	// as they are.
+	Large   int
+	Workers int // poll loops; 1
 	// CPUs are the cores of the workers, in order; missing or negative: any.
 	// Usable are those that a change may name; nil: all that the process may use.
 	// Reserve is told of new ones, to keep other threads off them, before workers
@@ -125,6 +129,7 @@ func (o *Options) defaults() {
 		*p = max(*p, 0)
 	}
 	set(&o.Buffers, 16384)
+	set(&o.Large, 2048)
 	set(&o.Workers, 1)
 	set(&o.Flows4, 1<<20)
 	set(&o.Flows6, 1<<18)
@@ -154,7 +159,7 @@ func (e *Local) build() (err error) {
 	e.env = env
 	env.Gen.Store(1)
 	env.Snap.Store(&pipeline.Snapshot{Ifaces: &pipeline.Ifaces{}, Crew: &pipeline.Crew{}})
-	if env.Pool, err = sal.NewPool(o.Buffers); err != nil {
+	if env.Pool, err = sal.NewPoolLarge(o.Buffers, o.Large); err != nil {
 		return err
 	}
 	e.pool = env.Pool

@@ -144,7 +144,7 @@ func (e *Local) process() *Process {
 		waiting += s.ToControl + s.FromControl
 	}
 	b := e.pool.Stats()
-	p.Buffers = Buffers{Total: b.Total, Free: b.Free, Cached: b.Cached, Ports: e.f.iface.Held(), Waiting: waiting, InFlight: e.f.ipsec.InFlight()}
+	p.Buffers = Buffers{Total: b.Total, Free: b.Free, Cached: b.Cached, Ports: e.f.iface.Held(), Waiting: waiting, InFlight: e.f.ipsec.InFlight(), Large: b.Large}
 	return p
 }
 

@@ -57,8 +57,8 @@ var kernelAlgs = []kernelAlg{
 }
 
 // large is a ping that is larger than the link. The guest's ESP around one comes
-// in fragments and must fit into a packet buffer when it is put together.
-const large = 1777
+// in fragments, and fits no ordinary packet buffer when it is put together.
+const large = 8000
 
 // kernelPair is a pair of SAs with the guest.
 type kernelPair struct {

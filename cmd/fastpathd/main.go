@@ -37,7 +37,7 @@ import (
 // config is the command line.
 type config struct {
 	socket, stateDir, pidFile string
-	buffers, workers          int
+	buffers, large, workers   int
 	cpus                      []int
 	memoryLimit               int // MiB
 	nice                      int
@@ -54,6 +54,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	f.StringVar(&c.stateDir, "state-dir", "/var/lib/vrouter/fastpath", "directory for what must survive a crash: sequence numbers")
 	f.StringVar(&c.pidFile, "pid", "", "file to write the process id to")
 	f.IntVar(&c.buffers, "buffers", 16384, "packet buffers, of 2112 bytes each")
+	f.IntVar(&c.large, "large-buffers", 2048, "packet buffers for jumbo frames and for fragmented packets that are whole again, of 67584 bytes each; memory is taken as they are used")
 	f.IntVar(&c.workers, "workers", 1, "poll loops, as long as the configuration does not say how many")
 	cpus := f.String("cpus", "", "processors of the workers, in order, with commas; other threads then stay off them")
 	f.IntVar(&c.memoryLimit, "memory-limit", 1024, "MiB of heap from which the collector runs by itself")
@@ -81,6 +82,8 @@ func parse(args []string, out io.Writer) (*config, error) {
 	switch {
 	case c.buffers < 1:
 		return nil, errors.New("-buffers: at least 1")
+	case c.large < 0:
+		return nil, errors.New("-large-buffers: 0 or more")
 	case c.workers < 1:
 		return nil, errors.New("-workers: at least 1")
 	case c.nice < -20 || c.nice > 19:
@@ -142,7 +145,11 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	quiet(c.memoryLimit)
 
-	engine, err := fastpath.New(fastpath.Options{Registry: registry(filepath.Join(c.stateDir, "captures")), Buffers: c.buffers, Workers: c.workers, CPUs: c.cpus,
+	large := c.large
+	if large == 0 {
+		large = -1
+	}
+	engine, err := fastpath.New(fastpath.Options{Registry: registry(filepath.Join(c.stateDir, "captures")), Buffers: c.buffers, Large: large, Workers: c.workers, CPUs: c.cpus,
 		Usable: usable, Reserve: func(cpus []int) error { return reserve(usable, cpus) }, StateDir: c.stateDir, Log: log})
 	if err != nil {
 		return fmt.Errorf("starting the fast path: %w", err)

@@ -130,7 +130,7 @@ func canned() *fastpath.State {
 			Workers: []fastpath.Worker{{ID: 0, CPU: 2, RunsOn: 2, Load: 37, Packets: 100000, Bursts: 5000, Turns: 900000, Idles: 40, Flows: 250, Given: 20000,
 				Queues: []fastpath.WorkerQueue{{Iface: "lan0", Spread: true}, {Iface: "wan0"}}},
 				{ID: 1, CPU: -1, RunsOn: -1, Packets: 7, Bursts: 7, Flows: 6, Taken: 20000, Sent: 9, Queues: []fastpath.WorkerQueue{{Iface: "wan0", Queue: 1}}}},
-			Buffers: fastpath.Buffers{Total: 16384, Free: 16000, Cached: 128, Ports: 250, Waiting: 4, InFlight: 2},
+			Buffers: fastpath.Buffers{Total: 16384, Free: 16000, Cached: 128, Ports: 250, Waiting: 4, InFlight: 2, Large: sal.ClassStats{Total: 2048, Free: 2030, Cached: 16}},
 			Flows:   fastpath.Flows{Size: 65536, Used: 256, Hits: 99744, Misses: 256},
 			Engines: []fastpath.EngineInfo{{Name: "cpu", Kind: "software", ISA: "vaes", Ready: true, Modes: []string{"crypto"},
 				Algorithms: []string{"aes-gcm-16-128", "aes-gcm-16-256"}, SAs: 2, WindowMax: 8192}}},

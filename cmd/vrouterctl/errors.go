@@ -128,7 +128,7 @@ func readErrors(reply []byte) (errs, warnings []rpcError) {
 
 // String gives the tag and the message on a line, and where and what below:
 //
-//	invalid-value: "12" is not within 256..1900
+//	invalid-value: "12" is not within 256..9216
 //	  at /ietf-interfaces:interfaces/interface[name='wan0']/vrouter-port:port/mtu
 func (e rpcError) String() string {
 	var b strings.Builder

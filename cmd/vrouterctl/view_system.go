@@ -48,6 +48,9 @@ func dataPlane(root *data.Container) *table {
 	for _, l := range []string{"total", "free", "in-use", "cached", "ports", "waiting", "in-flight"} {
 		line("buffers "+l, "buffers", l)
 	}
+	for _, l := range []string{"total", "free", "in-use", "cached"} {
+		line("large buffers "+l, "buffers", "large", l)
+	}
 	for _, l := range []string{"size", "entries", "hits", "misses"} {
 		line("flow cache "+l, "flow-cache", l)
 	}

@@ -122,6 +122,7 @@ const (
 
 	// the pipeline itself
 	NoBuffer
+	NoLargeBuffer
 	LoopFull
 	HandoffFull
 	Shutdown
@@ -167,7 +168,7 @@ var Table = [N]Info{
 	ReassOverlap:   {"reassembly-overlap", Attack, "Fragment of a datagram whose fragments overlap or contradict each other (RFC 5722)."},
 	ReassDuplicate: {"reassembly-duplicate", Normal, "Fragment that was there already, byte for byte."},
 	ReassFull:      {"reassembly-full", Resource, "Fragment that gave way to newer ones, or one of too many of its datagram."},
-	ReassTooBig:    {"reassembly-too-big", Config, "Fragment of a datagram that is larger than a packet buffer, or than an IP packet can be."},
+	ReassTooBig:    {"reassembly-too-big", Config, "Fragment of a datagram that is larger than 65 521 bytes, or than an IP packet can be."},
 
 	TTLExpired:    {"ttl-expired", Normal, "TTL or hop limit used up."},
 	NoRoute:       {"no-route", Config, "No route to the destination."},
@@ -225,10 +226,11 @@ var Table = [N]Info{
 	SALDevice:           {"sal-device", Fault, "The crypto engine failed or is gone."},
 	SALQueueFull:        {"sal-queue-full", Resource, "The crypto engine's queue is full."},
 
-	NoBuffer:    {"no-buffer", Resource, "No free packet buffer."},
-	LoopFull:    {"loop-full", Resource, "Too many packets went round inside the vRouter at once."},
-	HandoffFull: {"handoff-full", Resource, "Another worker, who has the flow or the port's queue, takes no more packets."},
-	Shutdown:    {"shutdown", Normal, "The fast path was stopped while the packet was inside."},
+	NoBuffer:      {"no-buffer", Resource, "No free packet buffer."},
+	NoLargeBuffer: {"no-large-buffer", Resource, "No free large buffer for a jumbo frame, or for a fragmented packet that is whole."},
+	LoopFull:      {"loop-full", Resource, "Too many packets went round inside the vRouter at once."},
+	HandoffFull:   {"handoff-full", Resource, "Another worker, who has the flow or the port's queue, takes no more packets."},
+	Shutdown:      {"shutdown", Normal, "The fast path was stopped while the packet was inside."},
 }
 
 // Info describes r.

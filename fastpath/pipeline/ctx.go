@@ -129,10 +129,28 @@ func (c *Ctx) FlushFree() {
 // Alloc takes a buffer for a packet that the vRouter makes.
 func (c *Ctx) Alloc() (uint32, bool) {
 	if c.freeN > 0 {
-		c.freeN--
-		return c.free[c.freeN].Buf(), true
+		if b := c.free[c.freeN-1].Buf(); !c.Pool.IsLarge(b) {
+			c.freeN--
+			return b, true
+		}
 	}
 	return c.Cache.Alloc()
+}
+
+// AllocFor takes a buffer for an IP packet of n bytes behind sal.Headroom, a
+// large one where an ordinary one would not do. When there is none it says what
+// the packet dies of.
+func (c *Ctx) AllocFor(n int) (uint32, drop.Reason) {
+	if n <= sal.MaxFrame {
+		if b, ok := c.Alloc(); ok {
+			return b, drop.None
+		}
+		return 0, drop.NoBuffer
+	}
+	if b, ok := c.Cache.AllocLarge(); ok {
+		return b, drop.None
+	}
+	return 0, drop.NoLargeBuffer
 }
 
 // Count adds a packet of n octets to a counter.

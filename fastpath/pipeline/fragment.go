@@ -49,8 +49,8 @@ func (c *Ctx) Cut4(d sal.Desc, in IfIndex, mtu int, f *Fragments) {
 		c.Drop(d, in, drop.NotFragmented)
 		return
 	}
-	if !c.allocate(n, f) {
-		c.Drop(d, in, drop.NoBuffer)
+	if why := c.allocate(n, len(later)+next, f); why != drop.None {
+		c.Drop(d, in, why)
 		return
 	}
 	for k := range n {
@@ -86,8 +86,12 @@ func (c *Ctx) Cut6(d sal.Desc, in IfIndex, mtu int, id uint32, f *Fragments) {
 		return
 	}
 	n := (data - 1) / size
-	if n > maxFragments || !c.allocate(n, f) {
-		c.Drop(d, in, drop.NoBuffer)
+	why := drop.NotFragmented
+	if n <= maxFragments {
+		why = c.allocate(n, head+size, f)
+	}
+	if why != drop.None {
+		c.Drop(d, in, why)
 		return
 	}
 	next := ip.NextHeader()
@@ -119,24 +123,26 @@ func (c *Ctx) Cut6(d sal.Desc, in IfIndex, mtu int, id uint32, f *Fragments) {
 	f.N = n + 1
 }
 
-// allocate takes n buffers for fragments 1 to n, or none.
-func (c *Ctx) allocate(n int, f *Fragments) bool {
+// allocate takes n buffers for fragments 1 to n of at most size bytes each, or
+// none.
+func (c *Ctx) allocate(n, size int, f *Fragments) drop.Reason {
 	for k := range n {
-		b, ok := c.Alloc()
-		if !ok {
+		b, why := c.AllocFor(size)
+		if why != drop.None {
 			for _, x := range f.Desc[1 : k+1] {
 				c.Free(x)
 			}
-			return false
+			return why
 		}
 		f.Desc[k+1] = sal.MakeDesc(b, sal.Headroom, 0)
 	}
-	return true
+	return drop.None
 }
 
-// maxFragments is enough for the largest frame on the smallest link (68 bytes,
-// RFC 791).
-const maxFragments = sal.MaxFrame / 8
+// maxFragments is enough for a frame of the usual size on the smallest link (68
+// bytes, RFC 791), a jumbo frame on one of 128 and the longest packet on one of
+// 300: more pieces than that nobody would put together.
+const maxFragments = 240
 
 // laterHeader writes the header of fragments other than the first: without the
 // options that are not to be copied (RFC 791 section 3.1). It returns its length.

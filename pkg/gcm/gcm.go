@@ -25,7 +25,7 @@ import (
 
 const (
 	// MaxLen is the longest text in bytes: so much the counter table covers.
-	MaxLen = 16384 - 256
+	MaxLen = 1 << 16
 	// MaxAAD is the longest additional data in bytes.
 	MaxAAD = 16
 	// TagSize is the length of the tag in bytes.

@@ -197,8 +197,8 @@ func TestAllLengths(t *testing.T) {
 }
 
 func TestLong(t *testing.T) {
-	a, r := newArena(t, 1<<16), rand.NewChaCha8([32]byte{2})
-	for i := range 300 {
+	a, r := newArena(t, 1<<18), rand.NewChaCha8([32]byte{2})
+	for i := range 200 {
 		n := int(r.Uint64() % (MaxLen + 1))
 		if i == 0 {
 			n = MaxLen
@@ -289,7 +289,7 @@ func FuzzGCM(f *testing.F) {
 		}
 		keyLen, aadLen := 16+8*int(how%3), 8+4*int(how>>2&1)
 		key = key[:keyLen]
-		a := newArena(t, 1<<18)
+		a := newArena(t, 1<<20)
 		ref := reference(t, key)
 		k := a.key(t, key)
 		texts := [][]byte{data, data[:min(int(cut), len(data))], data[min(int(cut), len(data)):], data[:len(data)/2]}[:1+how>>3&3]

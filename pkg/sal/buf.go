@@ -12,9 +12,25 @@ const (
 	Headroom = 128
 	// Tailroom is kept free behind the largest frame: ESP padding, trailer, ICV.
 	Tailroom = 64
-	// MaxFrame is the largest frame a buffer takes.
+	// MaxFrame is the largest frame an ordinary buffer takes.
 	MaxFrame = BufSize - Headroom - Tailroom
+
+	// LargeSize is the size of a large buffer: as many strides as the longest
+	// packet and its head and tail room need.
+	LargeSize = largeStrides * BufSize
+	// MaxPacket is the longest IP packet that the fast path works on: with an
+	// Ethernet header in front its length still has 16 bits. The 14 bytes more
+	// that an IPv4 header can tell of travel in fragments only.
+	MaxPacket = 1<<16 - 1 - 14
+	// MaxMTU is the largest MTU of a port: as switches have it, for 9 000 bytes
+	// and the headers of a tunnel around them.
+	MaxMTU = 9216
+
+	largeStrides = 32
 )
+
+// A large buffer takes the longest packet. (Does not compile otherwise.)
+var _ [LargeSize - Headroom - Tailroom - 1<<16]struct{}
 
 // Desc is a packet: buffer index in bits 0..31, offset of the first byte from
 // the buffer's start in 32..47, length in 48..63.
@@ -41,6 +57,10 @@ func (p *Pool) Addr(d Desc) uintptr {
 
 // Bytes is the packet as a slice; its capacity ends with the buffer.
 func (p *Pool) Bytes(d Desc) []byte {
-	b := unsafe.Slice((*byte)(unsafe.Add(p.base, uintptr(d.Buf())*BufSize)), BufSize)
+	size := uint32(BufSize)
+	if p.IsLarge(d.Buf()) {
+		size = LargeSize
+	}
+	b := unsafe.Slice((*byte)(unsafe.Add(p.base, uintptr(d.Buf())*BufSize)), size)
 	return b[d.Off() : uint32(d.Off())+uint32(d.Len())]
 }

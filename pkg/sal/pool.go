@@ -3,7 +3,6 @@ package sal
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,35 +10,64 @@ import (
 
 // A Pool is all packet buffers of a process: one mapped region that the
 // collector never sees. Buffers are taken and given back through Caches.
+//
+// There are two classes, told apart by the index. Ordinary buffers, BufSize
+// bytes each, hold frames up to MaxFrame. Large ones, behind them in the same
+// region, hold whatever is longer, a jumbo frame or a reassembled datagram. A
+// large buffer has the index of its first stride, so that an address follows from
+// index and offset for both alike. It costs memory as far as it was once written.
 type Pool struct {
-	base unsafe.Pointer
-	n    int
-	mem  []byte // with a page in front of base, see Region
+	base  unsafe.Pointer
+	n     int    // ordinary buffers
+	first uint32 // index of the first large buffer; no ordinary one is at or above it
+	large int    // large buffers
+	mem   []byte // with a page in front of base, see Region
 
-	mu     sync.Mutex
-	free   []uint32 // the shared store; caches trade with it half a cache at a time
-	caches []*Cache
+	mu        sync.Mutex
+	free      []uint32 // the shared store; caches trade with it half a cache at a time
+	freeLarge []uint32
+	caches    []*Cache
 }
 
 // cacheSize is how many buffers a cache keeps before it gives half back.
 const cacheSize = 4 * Burst
 
-// NewPool maps n buffers.
-func NewPool(n int) (*Pool, error) {
-	if n <= 0 || n > 1<<22 {
-		return nil, fmt.Errorf("pool of %d buffers: %w", n, ErrInvalid)
+// cacheLarge is how many large buffers a cache keeps before it gives half back.
+const cacheLarge = 32
+
+// NewPool maps n ordinary buffers and no large ones.
+func NewPool(n int) (*Pool, error) { return NewPoolLarge(n, 0) }
+
+// NewPoolLarge maps n ordinary and large large buffers. The latter lie on small
+// pages, touched when they are first used.
+func NewPoolLarge(n, large int) (*Pool, error) {
+	if n <= 0 || n > 1<<22 || large < 0 || large > 1<<16 {
+		return nil, fmt.Errorf("pool of %d buffers and %d large ones: %w", n, large, ErrInvalid)
 	}
 	front := unix.Getpagesize()
-	m, err := unix.Mmap(-1, 0, front+n*BufSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	// BufSize times a page is a whole number of pages: there the other kind of
+	// page may begin.
+	first := (n + front - 1) / front * front
+	ordinary, size := front+n*BufSize, front+n*BufSize
+	if large > 0 {
+		ordinary, size = front+first*BufSize, front+first*BufSize+large*LargeSize
+	}
+	m, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
-		return nil, fmt.Errorf("mapping %d packet buffers: %w", n, err)
+		return nil, fmt.Errorf("mapping %d packet buffers and %d large ones: %w", n, large, err)
 	}
 	// Packets may hold what a tunnel protects: never in a core file.
 	_ = unix.Madvise(m, unix.MADV_DONTDUMP)
-	_ = unix.Madvise(m, unix.MADV_HUGEPAGE)
-	p := &Pool{base: unsafe.Pointer(&m[front]), n: n, mem: m, free: make([]uint32, n)}
+	_ = unix.Madvise(m[:ordinary], unix.MADV_HUGEPAGE)
+	if large > 0 {
+		_ = unix.Madvise(m[ordinary:], unix.MADV_NOHUGEPAGE)
+	}
+	p := &Pool{base: unsafe.Pointer(&m[front]), n: n, first: uint32(first), large: large, mem: m, free: make([]uint32, n), freeLarge: make([]uint32, large)}
 	for i := range p.free {
 		p.free[i] = uint32(n - 1 - i)
+	}
+	for i := range p.freeLarge {
+		p.freeLarge[i] = p.first + uint32(large-1-i)*largeStrides
 	}
 	return p, nil
 }
@@ -50,26 +78,53 @@ func (p *Pool) Close() error { return unix.Munmap(p.mem) }
 // Base is the address of buffer 0.
 func (p *Pool) Base() uintptr { return uintptr(p.base) }
 
-// Region is the whole mapping: the buffers, one behind the other, behind a page
-// of nothing. AF_XDP counts on 256 bytes in front of each frame, more than
+// Region is the ordinary buffers, one behind the other, behind a page of
+// nothing. AF_XDP counts on 256 bytes in front of each frame, more than
 // Headroom, and for buffer 0 too they must be part of what the kernel was
-// told; nobody writes there.
-func (p *Pool) Region() []byte { return p.mem }
+// told; nobody writes there. Large buffers are not in it: the kernel would give
+// each of them all its pages.
+func (p *Pool) Region() []byte { return p.mem[:unix.Getpagesize()+p.n*BufSize] }
 
-// Size is the number of buffers.
+// Size is the number of ordinary buffers: their indices are below it.
 func (p *Pool) Size() int { return p.n }
 
-// PoolStats accounts for every buffer: Total = Free + Cached + in use.
-type PoolStats struct{ Total, Free, Cached int }
+// IsLarge tells the class of a buffer.
+func (p *Pool) IsLarge(b uint32) bool { return b >= p.first }
+
+// End is where buffer b ends, in bytes from its start; 0 when there is no such
+// buffer.
+func (p *Pool) End(b uint32) int {
+	switch k := b - p.first; {
+	case b < uint32(p.n):
+		return BufSize
+	case b >= p.first && k%largeStrides == 0 && int(k/largeStrides) < p.large:
+		return LargeSize
+	}
+	return 0
+}
+
+// PoolStats accounts for every buffer, of both classes together: Total = Free +
+// Cached + in use. Large is those of them that are large.
+type PoolStats struct {
+	Total, Free, Cached int
+	Large               ClassStats
+}
+
+// ClassStats accounts for the buffers of one class, as PoolStats does.
+type ClassStats struct{ Total, Free, Cached int }
 
 // Stats counts the buffers; exact while no worker runs, else a close guess.
 func (p *Pool) Stats() PoolStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := PoolStats{Total: p.n, Free: len(p.free)}
+	l := ClassStats{Total: p.large, Free: len(p.freeLarge)}
+	s := PoolStats{Total: p.n + l.Total, Free: len(p.free) + l.Free}
 	for _, c := range p.caches {
-		s.Cached += int(c.len.Load())
+		k := int(c.lenLarge.Load())
+		l.Cached += k
+		s.Cached += int(c.len.Load()) + k
 	}
+	s.Large = l
 	return s
 }
 
@@ -79,129 +134,19 @@ func (p *Pool) Stats() PoolStats {
 func (p *Pool) Return(d []Desc) {
 	p.mu.Lock()
 	for _, x := range d {
-		p.free = append(p.free, x.Buf())
+		if b := x.Buf(); p.IsLarge(b) {
+			p.freeLarge = append(p.freeLarge, b)
+		} else {
+			p.free = append(p.free, b)
+		}
 	}
 	p.mu.Unlock()
 }
 
-// Take is the opposite of Return: up to len(b) buffers, for those who have no
-// cache. It says how many.
+// Take is the opposite of Return: up to len(b) ordinary buffers, for those who
+// have no cache. It says how many.
 func (p *Pool) Take(b []uint32) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := min(len(b), len(p.free))
-	copy(b, p.free[len(p.free)-n:])
-	p.free = p.free[:len(p.free)-n]
-	return n
-}
-
-// A Cache is one goroutine's stock of free buffers. It allocates nothing after
-// NewCache and takes the pool's lock once for hundreds of buffers.
-type Cache struct {
-	pool *Pool
-	n    int
-	len  atomic.Int32 // n, for Stats
-	buf  [cacheSize]uint32
-}
-
-// NewCache makes a cache. Close gives its buffers back. A cache may hoard up to
-// 1024 free buffers that no other cache gets at: give a pool that many for each
-// cache, and what is to be in flight on top.
-func (p *Pool) NewCache() *Cache {
-	c := &Cache{pool: p}
-	p.mu.Lock()
-	p.caches = append(p.caches, c)
-	p.mu.Unlock()
-	return c
-}
-
-// Pool is where the buffers come from.
-func (c *Cache) Pool() *Pool { return c.pool }
-
-// Alloc takes one buffer; false when none is left.
-func (c *Cache) Alloc() (uint32, bool) {
-	if c.n == 0 && !c.refill() {
-		return 0, false
-	}
-	c.n--
-	c.len.Store(int32(c.n))
-	return c.buf[c.n], true
-}
-
-// AllocBurst takes up to len(b) buffers and says how many.
-func (c *Cache) AllocBurst(b []uint32) int {
-	k := 0
-	for k < len(b) {
-		if c.n == 0 && !c.refill() {
-			break
-		}
-		m := min(len(b)-k, c.n)
-		copy(b[k:k+m], c.buf[c.n-m:c.n])
-		c.n -= m
-		k += m
-	}
-	c.len.Store(int32(c.n))
-	return k
-}
-
-// Free gives one buffer back.
-func (c *Cache) Free(b uint32) {
-	if c.n == cacheSize {
-		c.spill(cacheSize / 2)
-	}
-	c.buf[c.n] = b
-	c.n++
-	c.len.Store(int32(c.n))
-}
-
-// FreeDescs gives the buffers of packets back.
-func (c *Cache) FreeDescs(d []Desc) {
-	for len(d) > 0 {
-		if c.n == cacheSize {
-			c.spill(cacheSize / 2)
-		}
-		to := c.buf[c.n:]
-		k := min(len(d), len(to))
-		from := d[:k]
-		for i, x := range from {
-			to[i] = x.Buf()
-		}
-		c.n += k
-		d = d[k:]
-	}
-	c.len.Store(int32(c.n))
-}
-
-// Close gives everything back; the cache is used up.
-func (c *Cache) Close() {
-	c.spill(c.n)
-	p := c.pool
-	p.mu.Lock()
-	for i, x := range p.caches {
-		if x == c {
-			p.caches = append(p.caches[:i], p.caches[i+1:]...)
-			break
-		}
-	}
-	p.mu.Unlock()
-}
-
-func (c *Cache) refill() bool {
-	p := c.pool
-	p.mu.Lock()
-	m := min(len(p.free), cacheSize/2)
-	copy(c.buf[:m], p.free[len(p.free)-m:])
-	p.free = p.free[:len(p.free)-m]
-	p.mu.Unlock()
-	c.n = m
-	return m > 0
-}
-
-func (c *Cache) spill(m int) {
-	p := c.pool
-	p.mu.Lock()
-	p.free = append(p.free, c.buf[c.n-m:c.n]...)
-	p.mu.Unlock()
-	c.n -= m
-	c.len.Store(int32(c.n))
+	return take(&p.free, b)
 }

@@ -123,7 +123,7 @@ func TestEachBufferOnce(t *testing.T) {
 	}
 	a.Close()
 	b.Close()
-	if s := p.Stats(); s != (PoolStats{n, n, 0}) {
+	if s := p.Stats(); s != (PoolStats{Total: n, Free: n}) {
 		t.Errorf("%+v", s)
 	}
 }

@@ -5,7 +5,7 @@ type PortConfig struct {
 	Name   string // the interface's name in the configuration
 	Device string // kernel device, or what the driver calls its own
 	Queues int
-	MTU    int     // largest IP packet in bytes, a kernel device is set to it; frames are up to MTU + 18
+	MTU    int     // largest IP packet in bytes, at most MaxMTU; a kernel device is set to it; frames are up to MTU + 18
 	MAC    [6]byte // zero: the device's own, or one that depends on its name alone
 	Params PortParams
 }
@@ -92,14 +92,18 @@ type Port interface {
 // new Open. A port that finds such a device by itself is never lost.
 type Loser interface{ Lost() bool }
 
+// An MTULimiter is a driver whose ports take a smaller MTU than MaxMTU.
+type MTULimiter interface{ MaxMTU() int }
+
 // A PortQueue is one goroutine's part of a port. No call blocks or allocates.
 type PortQueue interface {
 	// RxBurst receives up to len(d) frames into buffers taken from c and hands
-	// them to the caller. Frames lie at Headroom or behind it.
+	// them to the caller. Frames lie at Headroom or behind it, in a large buffer
+	// where an ordinary one has not the room.
 	RxBurst(c *Cache, d []Desc) int
 	// TxBurst takes the first n frames, which now belong to the port; the rest
-	// stay the caller's. Buffers of frames sent go back through c, now or in a
-	// later call.
+	// stay the caller's. A frame may lie in a large buffer whatever its length.
+	// Buffers of frames sent go back through c, now or in a later call.
 	TxBurst(c *Cache, d []Desc) (n int)
 	// Wake is a descriptor that poll(2) finds readable when frames wait to be
 	// received, -1 when the queue can only be polled.

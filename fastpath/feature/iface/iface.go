@@ -14,11 +14,11 @@ import (
 )
 
 // The limits of an interface's MTU: what IPv4 and IPv6 demand (RFC 791, RFC
-// 8200 section 5), and what a packet buffer takes.
+// 8200 section 5), and what frames may have. A driver may stop before.
 const (
 	MinMTU4 = 68
 	MinMTU6 = 1280
-	MaxMTU  = sal.MaxFrame - pkt.EthernetLen - pkt.VLANLen
+	MaxMTU  = sal.MaxMTU
 )
 
 // Feature is the interfaces. All methods but those of its stage are called
@@ -328,8 +328,14 @@ func (f *Feature) check(c *Config) error {
 	case c.MAC[0]&1 != 0:
 		return refuse(c.Name, "MAC", "a group address cannot be an interface's own")
 	}
-	if _, err := f.env.Registry.Driver(c.Driver); err != nil && !c.Loopback {
-		return refuse(c.Name, "Driver", err.Error())
+	if !c.Loopback {
+		d, err := f.env.Registry.Driver(c.Driver)
+		if err != nil {
+			return refuse(c.Name, "Driver", err.Error())
+		}
+		if l, ok := d.(sal.MTULimiter); ok && int(c.MTU) > l.MaxMTU() {
+			return refuse(c.Name, "MTU", fmt.Sprintf("MTU %d: with %s the largest is %d", c.MTU, c.Driver, l.MaxMTU()))
+		}
 	}
 	for i, a := range c.Addrs {
 		switch ip := a.Addr(); {

@@ -59,7 +59,7 @@ func (f *Feature) Drops(yield func(name string, d *pipeline.Drops)) {
 // later features about packets that were received well.
 var (
 	rxErrors   = []drop.Reason{drop.RxTooShort, drop.RxTooBig}
-	rxDiscards = []drop.Reason{drop.FamilyOff, drop.NoBuffer, drop.ControlFull}
+	rxDiscards = []drop.Reason{drop.FamilyOff, drop.NoBuffer, drop.NoLargeBuffer, drop.ControlFull}
 	unknown    = []drop.Reason{drop.RxEtherType, drop.RxVLAN}
 )
 

@@ -51,13 +51,14 @@ func (w *worker) whole(p sal.Desc, h uint32, r *record, v6, mayCut bool) bool {
 	case r.dfOr != 0, !mayCut && r.dfAnd != 0:
 		return false // DF is in the outer packet
 	}
-	return r.fits(p)
+	return r.fits(w.f.env.Pool, p)
 }
 
 // fits tells whether there is room for ESP around a packet in its buffer, and for
 // what may have to stand in front of that.
-func (r *record) fits(p sal.Desc) bool {
-	return uint32(p.Off()) >= uint32(r.hdrLen)+uint32(r.prefix)+pipeline.EthLen && uint32(p.Off())+uint32(p.Len())+r.tail() <= sal.BufSize
+func (r *record) fits(pool *sal.Pool, p sal.Desc) bool {
+	head, n := uint32(r.hdrLen)+uint32(r.prefix), uint32(p.Len())+r.tail()
+	return uint32(p.Off()) >= head+pipeline.EthLen && uint32(p.Off())+n <= uint32(pool.End(p.Buf())) && head+n <= sal.MaxPacket
 }
 
 // emit lets an ESP packet out, in fragments if that may be and must. (RFC 4301

@@ -131,7 +131,7 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		total := head + text + icv
 		seq := live.Seq + 1
 		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) || total > uint64(atomic.LoadUint32(&r.path)) ||
-			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize ||
+			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize && off+n+mask+espTrailer+icv > uint64(c.Pool.End(uint32(desc))) ||
 			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared || r.flags&recUDPSum != 0 {
 			w.one(c, v, i, uint32(h), r)
 			continue
@@ -205,7 +205,7 @@ func decTTL(v *pipeline.Vec, i uint16) {
 // cuttable; the engine gets it with the next run.
 func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool, h uint32, r *record, how cookie) {
 	n := uint32(p.Len())
-	if !r.fits(p) {
+	if !r.fits(c.Pool, p) {
 		w.drop(c, p, in, r, drop.ESPNoRoom)
 		return
 	}

@@ -25,7 +25,7 @@ func (w *whole) deliver(c *pipeline.Ctx) {
 		w.drop(c, 0, drop.ReassTooBig)
 	case proto == pkt.ProtoICMP && !w.key.v6, proto == pkt.ProtoICMPv6 && w.key.v6:
 		w.icmp(c, first[head:], proto)
-	case head-w.shrink()+w.total <= room(sal.Headroom)-pipeline.EthLen:
+	case head-w.shrink()+w.total <= sal.MaxPacket:
 		w.join(c, proto)
 	case proto == pkt.ProtoESP:
 		w.drop(c, 0, drop.ReassTooBig)
@@ -100,17 +100,17 @@ func (w *whole) icmp(c *pipeline.Ctx, m []byte, proto uint8) {
 }
 
 // join copies all data behind that of the first piece, in its buffer if there is
-// room, and takes out of the headers that there were pieces. The packet's bytes
+// room, else in one that has it, and takes out of the headers that there were pieces. The packet's bytes
 // are those that its sender cut, except TTL, ECN and, for IPv4, the header's
 // checksum.
 func (w *whole) join(c *pipeline.Ctx, proto uint8) {
 	p := &w.piece[0]
 	d, head := p.desc, int(p.head)
 	size := head + w.total
-	if size > room(d.Off()) {
-		b, ok := c.Alloc()
-		if !ok {
-			w.drop(c, 0, drop.NoBuffer)
+	if int(d.Off())+size > c.Pool.End(d.Buf())-sal.Tailroom {
+		b, why := c.AllocFor(pipeline.EthLen + size)
+		if why != drop.None {
+			w.drop(c, 0, why)
 			return
 		}
 		to := sal.MakeDesc(b, sal.Headroom+pipeline.EthLen, d.Len())

@@ -14,10 +14,12 @@
 // all pieces of it that are yet to come (RFC 5722, here for IPv4 as well). An
 // exact duplicate is dropped by itself.
 //
-// A packet buffer holds a frame of the usual MTU and some; a datagram that is
-// larger than one buffer stays a chain of its pieces. Of such chains the vRouter
-// answers echo requests, piece by piece. ESP in them is dropped
-// (drop.ReassTooBig): the packet inside would fit no port either.
+// Pieces are copied together into the first one's buffer, or into a large one; how
+// many of these there are bounds what is whole and under way. Echo requests are
+// not: they are answered piece by piece, whatever their size.
+//
+// Not done: datagrams of more than sal.MaxPacket bytes, up to 14 short of what
+// IPv4 can say, other than echo requests (drop.ReassTooBig).
 package reass
 
 import (
@@ -27,7 +29,6 @@ import (
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/mem"
-	"vrouter/pkg/sal"
 )
 
 // How long the pieces of a datagram are waited for, from the first to arrive.
@@ -138,6 +139,3 @@ func (f *Feature) Close() {
 	}
 	f.t.close()
 }
-
-// room is how much of a packet from its IP header on fits behind off in a buffer.
-func room(off uint16) int { return sal.BufSize - sal.Tailroom - int(off) }

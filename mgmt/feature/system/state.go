@@ -112,6 +112,12 @@ func rest(w *oper.Writer, p *fastpath.Process) {
 		gauge("ports", n.Ports)
 		gauge("waiting", n.Waiting)
 		gauge("in-flight", n.InFlight)
+		w.In("large", func() {
+			gauge("total", n.Large.Total)
+			gauge("free", n.Large.Free)
+			gauge("in-use", n.Large.Total-n.Large.Free-n.Large.Cached)
+			gauge("cached", n.Large.Cached)
+		})
 	})
 	w.In("flow-cache", func() {
 		n := &p.Flows

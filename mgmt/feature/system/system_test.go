@@ -9,6 +9,7 @@ import (
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/feature/system"
 	"vrouter/mgmt/internal/bindtest"
+	salapi "vrouter/pkg/sal"
 )
 
 func runner(t testing.TB) *bindtest.Runner {
@@ -55,7 +56,7 @@ func TestState(t *testing.T) {
 				Changes: 4,
 				Workers: []fastpath.Worker{{ID: 0, CPU: -1, RunsOn: -1, Packets: 9, Bursts: 5, Turns: 7, Idles: 2},
 					{ID: 1, CPU: 3, RunsOn: 3, Busy: 5e9, Load: 40, Flows: 4, Given: 3, Taken: 2, Sent: 1, Queues: []fastpath.WorkerQueue{{Iface: "wan0", Queue: 1, Spread: true}}}},
-				Buffers: fastpath.Buffers{Total: 100, Free: 60, Cached: 10, Ports: 20, Waiting: 7, InFlight: 3},
+				Buffers: fastpath.Buffers{Total: 100, Free: 60, Cached: 10, Ports: 20, Waiting: 7, InFlight: 3, Large: salapi.ClassStats{Total: 20, Free: 15, Cached: 2}},
 				Flows:   fastpath.Flows{Size: 1 << 20, Used: 5, Hits: 6, Misses: 7},
 				Neigh:   neigh.Stats{Entries: 12, Incomplete: 11, Created: 13, Evicted: 14, Refused: 15, Withheld: 16},
 				Engines: []fastpath.EngineInfo{

@@ -157,7 +157,7 @@ type port struct {
 	up     atomic.Bool
 	queues []*queue
 
-	rxErrors, rxUncut, txDropped, txErrors atomic.Uint64
+	rxNoBuffer, rxErrors, rxUncut, txDropped, txErrors atomic.Uint64
 
 	mu        sync.Mutex
 	alone     *isolation // nil: the kernel's stack sees the frames too
@@ -179,8 +179,8 @@ func (d *Driver) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
 	if cfg.Queues < 1 || cfg.Queues > maxQueues {
 		return nil, fmt.Errorf("device %s: %d queues, 1 to %d are possible: %w", cfg.Device, cfg.Queues, maxQueues, sal.ErrInvalid)
 	}
-	if cfg.MTU > sal.MaxFrame-18 {
-		return nil, fmt.Errorf("device %s: MTU %d, the largest is %d: %w", cfg.Device, cfg.MTU, sal.MaxFrame-18, sal.ErrInvalid)
+	if cfg.MTU > sal.MaxMTU {
+		return nil, fmt.Errorf("device %s: MTU %d, the largest is %d: %w", cfg.Device, cfg.MTU, sal.MaxMTU, sal.ErrInvalid)
 	}
 	dev, err := netdev.Open(cfg.Device)
 	if err != nil {
@@ -230,7 +230,7 @@ func (p *port) open() (err error) {
 		if mtu, err = p.dev.MTU(); err != nil {
 			return err
 		}
-		mtu = min(mtu, sal.MaxFrame-18)
+		mtu = min(mtu, sal.MaxMTU)
 	} else if err := p.dev.SetMTU(mtu); err != nil {
 		return err
 	}
@@ -413,7 +413,7 @@ func (p *port) Stats() sal.PortStats {
 		}
 	}
 	return sal.PortStats{
-		RxDropped: p.rxDropped, RxErrors: p.rxErrors.Load(), RxUncut: p.rxUncut.Load(),
+		RxDropped: p.rxDropped + p.rxNoBuffer.Load(), RxErrors: p.rxErrors.Load(), RxUncut: p.rxUncut.Load(),
 		TxDropped: p.txDropped.Load(), TxErrors: p.txErrors.Load(),
 	}
 }

@@ -26,7 +26,7 @@ func rings(t *testing.T, f func(*testing.T, afpacket.Options)) {
 
 func pool(t testing.TB, n int) *sal.Pool {
 	t.Helper()
-	p, err := sal.NewPool(n)
+	p, err := sal.NewPoolLarge(n, 512)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,18 +89,25 @@ func receiveIn(patience time.Duration, pl *sal.Pool, q sal.PortQueue, typ uint16
 
 func TestSuite(t *testing.T) { rings(t, testSuite) }
 
-func testSuite(t *testing.T, o afpacket.Options) {
-	saltest.RunPort(t, func(t *testing.T) *saltest.PortRig {
+func testSuite(t *testing.T, o afpacket.Options) { saltest.RunPort(t, rig(o, 1500)) }
+
+func TestJumboSuite(t *testing.T) {
+	rings(t, func(t *testing.T, o afpacket.Options) { saltest.RunJumbo(t, rig(o, sal.MaxMTU)) })
+}
+
+func rig(o afpacket.Options, mtu int) func(t *testing.T) *saltest.PortRig {
+	return func(t *testing.T) *saltest.PortRig {
 		mid, far := nstest.New(t), nstest.New(t)
 		pl := pool(t, 8192)
 		rig := &saltest.PortRig{
-			Pool: pl, MTU: 1500,
+			Pool: pl, MTU: mtu,
 			Unplug: func() { far.Run("ip", "link", "set", "dev", "e", "down") },
 			Plug:   func() { far.Run("ip", "link", "set", "dev", "e", "up") },
 			Remove: func() { mid.Run("ip", "link", "del", "dev", "p") },
 		}
 		rig.Restore = func() {
 			mid.Veth("p", far, "e")
+			far.Run("ip", "link", "set", "dev", "e", "mtu", fmt.Sprint(mtu))
 			far.Quiet("e")
 			raw := far.Raw("e")
 			rig.Send, rig.Recv = raw.Send, raw.Recv
@@ -108,11 +115,11 @@ func testSuite(t *testing.T, o afpacket.Options) {
 		rig.Restore()
 		d := afpacket.New(o)
 		rig.Open = func() sal.Port {
-			return open(t, mid, d, pl, sal.PortConfig{Name: "wan", Device: "p", Queues: 1, MTU: 1500})
+			return open(t, mid, d, pl, sal.PortConfig{Name: "wan", Device: "p", Queues: 1, MTU: mtu})
 		}
 		rig.Port = rig.Open()
 		return rig
-	})
+	}
 }
 
 // TestLost: the sockets of several queues cannot follow to a device that comes
@@ -176,9 +183,9 @@ func site(t testing.TB, o afpacket.Options, queues, mtu int) (left, right *nstes
 func TestTCP(t *testing.T) { rings(t, testTCP) }
 
 func testTCP(t *testing.T, o afpacket.Options) {
-	for _, queues := range []int{1, 2} {
-		t.Run(fmt.Sprintf("queues=%d", queues), func(t *testing.T) {
-			left, right, l, r := site(t, o, queues, 1500)
+	for _, x := range []struct{ queues, mtu int }{{1, 1500}, {2, 1500}, {1, sal.MaxMTU}} {
+		t.Run(fmt.Sprintf("queues=%d/mtu=%d", x.queues, x.mtu), func(t *testing.T) {
+			left, right, l, r := site(t, o, x.queues, x.mtu)
 			left.Run("ping", "-c", "5", "-i", "0.01", "-W", "2", "10.9.0.2")
 			nstest.TCP(t, left, right, "10.9.0.2", 1)
 			nstest.TCP(t, right, left, "fd09::1", 1)
@@ -539,7 +546,7 @@ func TestRefusals(t *testing.T) {
 		"no Ethernet":   {sal.PortConfig{Name: "lo", Queues: 1}, sal.ErrNotSupported},
 		"no queue":      {sal.PortConfig{Name: "e"}, sal.ErrInvalid},
 		"queues":        {sal.PortConfig{Name: "e", Queues: 1000}, sal.ErrInvalid},
-		"MTU":           {sal.PortConfig{Name: "e", Queues: 1, MTU: 9000}, sal.ErrInvalid},
+		"MTU":           {sal.PortConfig{Name: "e", Queues: 1, MTU: 9217}, sal.ErrInvalid},
 		"MTU too low":   {sal.PortConfig{Name: "e", Queues: 1, MTU: 1}, sal.ErrInvalid},
 		"name too long": {sal.PortConfig{Name: "a-name-of-17-byte", Queues: 1}, sal.ErrInvalid},
 	} {

@@ -179,15 +179,16 @@ func (q *queue) take(c *sal.Cache, v *view) (sal.Desc, found) {
 		q.p.rxErrors.Add(1)
 		return 0, none
 	}
-	b, ok := c.Alloc()
+	tag, tagged := v.tag()
+	front := 0
+	if tagged {
+		front = 4
+	}
+	b, ok := c.AllocFor(front + n)
 	if !ok {
 		return 0, stay
 	}
-	x := sal.MakeDesc(b, sal.Headroom, uint16(n))
-	tag, tagged := v.tag()
-	if tagged {
-		x = sal.MakeDesc(b, sal.Headroom+4, uint16(n))
-	}
+	x := sal.MakeDesc(b, sal.Headroom+uint16(front), uint16(n))
 	to := q.p.pool.Bytes(x)
 	copy(to, v.frame)
 	if v.head.NeedsCsum && v.head.Complete(to) != nil {
@@ -237,7 +238,7 @@ func (q *queue) begin(v *view) {
 	}
 	if q.seg.Begin(h, f) != nil {
 		q.p.rxUncut.Add(1)
-	} else if q.seg.Len() > min(q.p.maxLen+4, sal.MaxFrame) {
+	} else if q.seg.Len() > q.p.maxLen+4 {
 		q.seg.End()
 		q.p.rxUncut.Add(1)
 	}
@@ -246,7 +247,7 @@ func (q *queue) begin(v *view) {
 // cut writes segments of the super-frame at hand to buffers.
 func (q *queue) cut(c *sal.Cache, d []sal.Desc) (n int) {
 	for n < len(d) && q.seg.Busy() {
-		b, ok := c.Alloc()
+		b, ok := c.AllocFor(q.seg.Len())
 		if !ok {
 			break
 		}

@@ -77,7 +77,16 @@ func (r *ring2) read(q *queue, c *sal.Cache, d []sal.Desc, n int) int {
 		v := view{status: status, tci: ne.Uint16(s[atTCI:]), tpid: ne.Uint16(s[atTPID:])}
 		switch {
 		case status&unix.TP_STATUS_COPY != 0:
-			if q.large(s, &v) && q.p.up.Load() {
+			if !q.large(s, &v) || !q.p.up.Load() {
+				break
+			}
+			switch x, got := q.take(c, &v); got {
+			case stay: // it cannot: it has left the socket
+				q.p.rxNoBuffer.Add(1)
+			case frame:
+				d[n] = x
+				n++
+			case super:
 				q.begin(&v)
 				n += q.cut(c, d[n:])
 			}
@@ -119,8 +128,8 @@ func (q *queue) look(s *[slotLen]byte, v *view) bool {
 	return true
 }
 
-// large fetches a frame that did not fit its slot from the socket; false when it
-// is not a super-frame.
+// large fetches a frame that did not fit its slot from the socket, a super-frame
+// or a jumbo frame; false when there is none to hand on.
 func (q *queue) large(s *[slotLen]byte, v *view) bool {
 	n := q.fetch()
 	if n < 0 || s[atPktType] == pktOutgoing {
@@ -132,10 +141,6 @@ func (q *queue) large(s *[slotLen]byte, v *view) bool {
 	}
 	v.head = gso.ParseHeader(q.super[superRoom:])
 	v.frame = q.super[superRoom+gso.HeaderLen:][:n-gso.HeaderLen]
-	if !v.head.Super() { // a plain frame larger than any MTU here
-		q.p.rxErrors.Add(1)
-		return false
-	}
 	return true
 }
 

@@ -70,6 +70,11 @@
 // leave them in the frame. Where neither can be, a warning is logged: the frames
 // would look untagged.
 //
+// # MTU
+//
+// A frame lies in one buffer: MaxMTU is the largest MTU. Not done: frames in
+// several buffers (multi-buffer, Linux 6.6), which jumbo frames would need.
+//
 // # The end
 //
 // The program goes with the port and with the process, and the device is the
@@ -139,6 +144,12 @@ type devKey struct {
 // New makes a driver.
 func New(o Options) *Driver { return &Driver{o: o, open: map[devKey]bool{}} }
 
+// MaxMTU is the largest MTU of a port: what a buffer takes.
+const MaxMTU = sal.MaxFrame - 18
+
+// MaxMTU implements sal.MTULimiter.
+func (d *Driver) MaxMTU() int { return MaxMTU }
+
 // Name is "af-xdp".
 func (d *Driver) Name() string { return "af-xdp" }
 
@@ -186,8 +197,8 @@ func (d *Driver) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
 	if cfg.Queues < 1 || cfg.Queues > maxQueues {
 		return nil, fmt.Errorf("device %s: %d queues, 1 to %d are possible: %w", cfg.Device, cfg.Queues, maxQueues, sal.ErrInvalid)
 	}
-	if cfg.MTU > sal.MaxFrame-18 {
-		return nil, fmt.Errorf("device %s: MTU %d, the largest is %d: %w", cfg.Device, cfg.MTU, sal.MaxFrame-18, sal.ErrInvalid)
+	if cfg.MTU > MaxMTU {
+		return nil, fmt.Errorf("device %s: MTU %d, the largest with af-xdp is %d: %w", cfg.Device, cfg.MTU, MaxMTU, sal.ErrInvalid)
 	}
 	dev, err := netdev.Open(cfg.Device)
 	if err != nil {
@@ -267,7 +278,7 @@ func (p *port) device() error {
 		if mtu, err = p.dev.MTU(); err != nil {
 			return err
 		}
-		mtu = min(mtu, sal.MaxFrame-18)
+		mtu = min(mtu, MaxMTU)
 	} else if err := p.dev.SetMTU(mtu); err != nil {
 		return err
 	}

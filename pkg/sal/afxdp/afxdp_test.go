@@ -24,7 +24,7 @@ import (
 
 func pool(t testing.TB, n int) *sal.Pool {
 	t.Helper()
-	p, err := sal.NewPool(n)
+	p, err := sal.NewPoolLarge(n, 64)
 	if err != nil {
 		t.Fatal(err)
 	}

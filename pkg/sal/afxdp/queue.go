@@ -216,13 +216,17 @@ func (q *queue) TxBurst(c *sal.Cache, d []sal.Desc) int {
 
 // movable gives a packet that the kernel can send from where it lies: a
 // zero-copy device wants it on one page, or on pages that follow each other in
-// its own view of the memory. Others are copied once.
+// its own view of the memory, and no mode knows large buffers. Others are copied
+// once.
 func (q *queue) movable(c *sal.Cache, x sal.Desc) (sal.Desc, bool) {
 	p := q.p
-	if !p.pages.split(p.address(x.Buf(), uint32(x.Off())), uint32(x.Len())) {
+	if !p.pool.IsLarge(x.Buf()) && !p.pages.split(p.address(x.Buf(), uint32(x.Off())), uint32(x.Len())) {
 		return x, true
 	}
-	n := c.AllocBurst(q.bufs[:8]) // one of eight will do
+	n := 0
+	if x.Len() <= sal.MaxFrame { // no MTU lets it be longer
+		n = c.AllocBurst(q.bufs[:8]) // one of eight will do
+	}
 	to, ok := sal.Desc(0), false
 	for _, b := range q.bufs[:n] {
 		if y := sal.MakeDesc(b, sal.Headroom, x.Len()); !ok && !p.pages.split(p.address(b, sal.Headroom), uint32(x.Len())) {

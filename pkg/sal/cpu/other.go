@@ -47,7 +47,7 @@ func (o *own) close() { _ = o.mem.r.Unmap() } // wipes; memory that cannot be un
 func (q *queue) other(j *sal.Job, r *record, b cipher.Block) {
 	from := int(j.Off) + espLen + int(r.iv)
 	end := from + int(j.Len)
-	if end+int(r.icv) > sal.BufSize || j.Desc.Buf() >= q.bufs {
+	if !q.holds(j, end+int(r.icv)) {
 		j.Status = sal.StatusNoRoom
 		r.fail(sal.StatusNoRoom)
 		return
@@ -57,7 +57,7 @@ func (q *queue) other(j *sal.Job, r *record, b cipher.Block) {
 		r.fail(sal.StatusShort)
 		return
 	}
-	p := (*[sal.BufSize]byte)(at(q.base + uintptr(j.Desc.Buf())*sal.BufSize))
+	p := unsafe.Slice((*byte)(at(q.base+uintptr(j.Desc.Buf())*sal.BufSize)), end+int(r.icv))
 	covered, iv, text, icv := p[j.Off:end], p[j.Off+espLen:from], p[from:end], p[end:end+int(r.icv)]
 	q.ownUsed = true
 	o := q.own

@@ -25,7 +25,8 @@ type queue struct {
 	s    *session
 	id   uint32 // number + 1
 	base uintptr
-	bufs uint32
+	bufs uint32 // ordinary buffers
+	pool *sal.Pool
 
 	vec     *vector // nil: the standard library does AES-GCM
 	vecMem  *mem.Region
@@ -67,7 +68,7 @@ func (s *session) Queue(i int, pool *sal.Pool) (sal.Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memory for queue %d: %v: %w", i, err, sal.ErrFull)
 	}
-	q := &queue{s: s, own: o, id: uint32(i) + 1, base: pool.Base(), bufs: uint32(pool.Size()),
+	q := &queue{s: s, own: o, id: uint32(i) + 1, base: pool.Base(), bufs: uint32(pool.Size()), pool: pool,
 		done: make([]sal.Job, depth), doneMask: depth - 1}
 	if s.e.vector {
 		if q.vecMem, q.vec, err = newVector(); err != nil {
@@ -168,13 +169,14 @@ func (q *queue) one(j *sal.Job) {
 		q.other(j, r, c.blocks[i])
 		return
 	}
-	if int(j.Off)+espLen+ivLen+int(j.Len)+icvLen > sal.BufSize || j.Desc.Buf() >= q.bufs {
+	end := int(j.Off) + espLen + ivLen + int(j.Len) + icvLen
+	if !q.holds(j, end) {
 		j.Status = sal.StatusNoRoom
 		r.fail(sal.StatusNoRoom)
 		return
 	}
-	p := (*[sal.BufSize]byte)(at(q.base + uintptr(j.Desc.Buf())*sal.BufSize))
-	esp := p[j.Off : j.Off+espLen+ivLen]
+	p := unsafe.Slice((*byte)(at(q.base+uintptr(j.Desc.Buf())*sal.BufSize)), end)
+	esp, text := p[j.Off:int(j.Off)+espLen+ivLen], p[int(j.Off)+espLen+ivLen:end-icvLen]
 
 	// RFC 4106 section 4: nonce = salt || IV.
 	binary.LittleEndian.PutUint32(q.nonce[:], binary.LittleEndian.Uint32(r.salt[:]))
@@ -188,11 +190,9 @@ func (q *queue) one(j *sal.Job) {
 	}
 	binary.LittleEndian.PutUint32(aad[len(aad)-4:], binary.LittleEndian.Uint32(esp[4:]))
 
-	from := j.Off + espLen + ivLen
-	text := p[from : from+j.Len : from+j.Len+icvLen]
 	if j.Op == sal.Seal {
 		c.aeads[i].Seal(text[:0], q.nonce[:], text, aad)
-	} else if _, err := c.aeads[i].Open(text[:0], q.nonce[:], text[:j.Len+icvLen], aad); err != nil {
+	} else if _, err := c.aeads[i].Open(text[:0], q.nonce[:], text[:len(text)+icvLen], aad); err != nil {
 		// cipher.AEAD has zeroed the text.
 		j.Status = sal.StatusBadICV
 		r.fail(sal.StatusBadICV)
@@ -200,6 +200,11 @@ func (q *queue) one(j *sal.Job) {
 	}
 	j.Status = sal.StatusOK
 	r.count(q.id, uint64(j.Len))
+}
+
+// holds tells whether a job's buffer is there and reaches to end.
+func (q *queue) holds(j *sal.Job, end int) bool {
+	return end <= sal.BufSize && j.Desc.Buf() < q.bufs || end <= q.pool.End(j.Desc.Buf())
 }
 
 // at turns an address of the pool into a pointer.

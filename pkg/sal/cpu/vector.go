@@ -75,7 +75,7 @@ func (q *queue) burst(jobs []sal.Job) {
 			j.Status = sal.StatusNoSA
 			continue
 		}
-		if int(j.Off)+espLen+ivLen+int(j.Len)+icvLen > sal.BufSize || j.Desc.Buf() >= q.bufs {
+		if !q.holds(j, int(j.Off)+espLen+ivLen+int(j.Len)+icvLen) {
 			j.Status = sal.StatusNoRoom
 			r.fail(sal.StatusNoRoom)
 			continue

@@ -173,8 +173,8 @@ func (d *Driver) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
 	if name == "" || cfg.Queues < 1 || cfg.Queues > maxQueues {
 		return nil, fmt.Errorf("memory port %q with %d queues: %w", name, cfg.Queues, sal.ErrInvalid)
 	}
-	if cfg.MTU < 0 || cfg.MTU > sal.MaxFrame-18 {
-		return nil, fmt.Errorf("memory port %q: MTU %d is above %d: %w", name, cfg.MTU, sal.MaxFrame-18, sal.ErrInvalid)
+	if cfg.MTU < 0 || cfg.MTU > sal.MaxMTU {
+		return nil, fmt.Errorf("memory port %q: MTU %d is above %d: %w", name, cfg.MTU, sal.MaxMTU, sal.ErrInvalid)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -194,7 +194,7 @@ func TestNames(t *testing.T) {
 	if a = open(t, d, pl, "w", 1); a.Info().MAC == b.Info().MAC {
 		t.Error("both ends have one MAC")
 	}
-	for _, cfg := range []sal.PortConfig{{Queues: 1}, {Name: "q"}, {Name: "q", Queues: 1, MTU: 9000}} {
+	for _, cfg := range []sal.PortConfig{{Queues: 1}, {Name: "q"}, {Name: "q", Queues: 1, MTU: 9217}} {
 		if _, err := d.Open(cfg, pl); !errors.Is(err, sal.ErrInvalid) {
 			t.Errorf("%+v: %v", cfg, err)
 		}

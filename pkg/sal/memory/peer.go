@@ -105,10 +105,10 @@ func (p *Peer) InjectTo(queue int, frames ...[]byte) int {
 		return 0
 	}
 	for i, f := range frames {
-		if len(f) > sal.MaxFrame {
-			panic(fmt.Sprintf("memory: frame of %d bytes, a buffer takes %d", len(f), sal.MaxFrame))
+		if len(f) > 1<<16-1 {
+			panic(fmt.Sprintf("memory: frame of %d bytes", len(f)))
 		}
-		b, ok := c.Alloc()
+		b, ok := c.AllocFor(len(f))
 		if !ok {
 			return i
 		}

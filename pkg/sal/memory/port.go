@@ -139,7 +139,7 @@ func (q *queue) waiting(from []txRing) bool {
 func (q *queue) move(from *sal.Pool, c *sal.Cache, d []sal.Desc) int {
 	n := 0
 	for _, x := range d {
-		b, ok := c.Alloc()
+		b, ok := c.AllocFor(int(x.Len()))
 		if !ok {
 			break
 		}

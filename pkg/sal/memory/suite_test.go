@@ -10,21 +10,25 @@ import (
 	"vrouter/pkg/sal/saltest"
 )
 
-func TestSuite(t *testing.T) {
-	saltest.RunPort(t, func(t *testing.T) *saltest.PortRig {
-		pool, err := sal.NewPool(8192)
+func TestSuite(t *testing.T) { saltest.RunPort(t, rig(1500)) }
+
+func TestJumboSuite(t *testing.T) { saltest.RunJumbo(t, rig(sal.MaxMTU)) }
+
+func rig(mtu int) func(t *testing.T) *saltest.PortRig {
+	return func(t *testing.T) *saltest.PortRig {
+		pool, err := sal.NewPoolLarge(8192, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { pool.Close() })
 		d := memory.New(memory.Options{})
-		p, err := d.Open(sal.PortConfig{Name: "a", Queues: 1, MTU: 1500}, pool)
+		p, err := d.Open(sal.PortConfig{Name: "a", Queues: 1, MTU: mtu}, pool)
 		if err != nil {
 			t.Fatal(err)
 		}
 		peer := d.Peer("a")
 		return &saltest.PortRig{
-			Port: p, Pool: pool, MTU: 1500,
+			Port: p, Pool: pool, MTU: mtu,
 			Send: func(f []byte) error {
 				defer peer.Close() // what it hoards is not accounted for
 				if peer.Inject(f) == 0 {
@@ -46,5 +50,5 @@ func TestSuite(t *testing.T) {
 			Unplug: func() { peer.SetLink(false) },
 			Plug:   func() { peer.SetLink(true) },
 		}
-	})
+	}
 }

@@ -90,8 +90,8 @@ func (d *Driver) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
 	if cfg.Queues < 1 || cfg.Queues > maxQueues {
 		return nil, fmt.Errorf("port %s: %d queues, 1 to %d are possible: %w", cfg.Name, cfg.Queues, maxQueues, sal.ErrInvalid)
 	}
-	if cfg.MTU > sal.MaxFrame-18 {
-		return nil, fmt.Errorf("port %s: MTU %d, the largest is %d: %w", cfg.Name, cfg.MTU, sal.MaxFrame-18, sal.ErrInvalid)
+	if cfg.MTU > sal.MaxMTU {
+		return nil, fmt.Errorf("port %s: MTU %d, the largest is %d: %w", cfg.Name, cfg.MTU, sal.MaxMTU, sal.ErrInvalid)
 	}
 	if cfg.MTU == 0 {
 		cfg.MTU = 1500
@@ -125,7 +125,7 @@ func (p *port) open() (err error) {
 		if err != nil {
 			return err
 		}
-		if p.in, err = openReplay(path, c.FlatOut, c.Repeat); err != nil {
+		if p.in, err = openReplay(path, p.maxLen, c.FlatOut, c.Repeat); err != nil {
 			return fmt.Errorf("capture %s: %w", path, err)
 		}
 	}
@@ -235,7 +235,7 @@ func (q *queue) RxBurst(c *sal.Cache, d []sal.Desc) (n int) {
 		case cut || len(f) < 14 || len(f) > p.maxLen:
 			p.rxErrors.Add(1)
 		default:
-			b, ok := c.Alloc()
+			b, ok := c.AllocFor(len(f))
 			if !ok {
 				return n
 			}

@@ -22,7 +22,7 @@ import (
 
 func pool(t testing.TB, n int) *sal.Pool {
 	t.Helper()
-	p, err := sal.NewPool(n)
+	p, err := sal.NewPoolLarge(n, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,12 @@ func pool(t testing.TB, n int) *sal.Pool {
 
 func open(t testing.TB, d *pcap.Driver, pl *sal.Pool, params sal.PortParams) sal.Port {
 	t.Helper()
-	p, err := d.Open(sal.PortConfig{Name: "p", Queues: 1, MTU: 1500, Params: params}, pl)
+	return openMTU(t, d, pl, 1500, params)
+}
+
+func openMTU(t testing.TB, d *pcap.Driver, pl *sal.Pool, mtu int, params sal.PortParams) sal.Port {
+	t.Helper()
+	p, err := d.Open(sal.PortConfig{Name: "p", Queues: 1, MTU: mtu, Params: params}, pl)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,8 +67,12 @@ func frame(n int, id byte) []byte {
 
 // TestSuite plays both ends by files: a named pipe in, and the capture that is
 // written out.
-func TestSuite(t *testing.T) {
-	saltest.RunPort(t, func(t *testing.T) *saltest.PortRig {
+func TestSuite(t *testing.T) { saltest.RunPort(t, rig(1500)) }
+
+func TestJumboSuite(t *testing.T) { saltest.RunJumbo(t, rig(sal.MaxMTU)) }
+
+func rig(mtu int) func(t *testing.T) *saltest.PortRig {
+	return func(t *testing.T) *saltest.PortRig {
 		dir := t.TempDir()
 		if err := unix.Mkfifo(filepath.Join(dir, "in"), 0o600); err != nil {
 			t.Fatal(err)
@@ -77,14 +86,14 @@ func TestSuite(t *testing.T) {
 			t.Fatal(err)
 		}
 		pl := pool(t, 8192)
-		p := open(t, pcap.New(pcap.Options{Dir: dir}), pl, sal.PortParams{Read: "in", Write: "out"})
+		p := openMTU(t, pcap.New(pcap.Options{Dir: dir}), pl, mtu, sal.PortParams{Read: "in", Write: "out"})
 		f, err := os.Open(filepath.Join(dir, "out"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { f.Close() })
 		out := pcap.NewReader(&tail{f: f})
-		return &saltest.PortRig{Port: p, Pool: pl, MTU: 1500,
+		return &saltest.PortRig{Port: p, Pool: pl, MTU: mtu,
 			Send: func(b []byte) error {
 				_, err := in.Write(classic(binary.LittleEndian, 0xa1b23c4d, b)[24:])
 				return err
@@ -96,7 +105,7 @@ func TestSuite(t *testing.T) {
 				}
 				return bytes.Clone(r.Frame)
 			}}
-	})
+	}
 }
 
 // tail waits some 200 ms for a file to grow.

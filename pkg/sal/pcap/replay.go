@@ -23,9 +23,9 @@ const (
 // slot is a frame that was read.
 type slot struct {
 	due int64 // nanoseconds since the replay began
-	n   int   // length in the file, of which at most len(data) are there
+	n   int   // length in the file, of which at most len(buf) are there
 	cut bool
-	buf [sal.MaxFrame]byte
+	buf []byte
 }
 
 // replay reads a capture on a goroutine of its own into a ring, from which the
@@ -45,8 +45,9 @@ type replay struct {
 	done       chan struct{}
 }
 
-// openReplay opens a capture and reads it through.
-func openReplay(path string, flatOut bool, repeat uint32) (*replay, error) {
+// openReplay opens a capture and reads it through. Of frames longer than maxLen
+// the beginning will do.
+func openReplay(path string, maxLen int, flatOut bool, repeat uint32) (*replay, error) {
 	st, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no such file: %w", sal.ErrNotFound)
@@ -75,6 +76,10 @@ func openReplay(path string, flatOut bool, repeat uint32) (*replay, error) {
 		}
 	}
 	r.slots = make([]slot, ahead)
+	all := make([]byte, ahead*maxLen)
+	for i := range r.slots {
+		r.slots[i].buf = all[i*maxLen:][:maxLen]
+	}
 	return r, nil
 }
 
@@ -150,7 +155,7 @@ func (r *replay) put(due int64, rec Record) bool {
 	}
 	s := &r.slots[r.prod.Load()%ahead]
 	s.due, s.n, s.cut = due, len(rec.Frame), rec.Cut
-	copy(s.buf[:], rec.Frame)
+	copy(s.buf, rec.Frame)
 	r.prod.Add(1)
 	return !r.quit.Load()
 }

@@ -39,13 +39,24 @@ const etherType = 0x88b5
 // RunPort runs the conformance suite for port drivers against ports that rig
 // opens, a fresh one for each test.
 func RunPort(t *testing.T, rig func(t *testing.T) *PortRig) {
-	tests := []struct {
-		name string
-		f    func(*port)
-	}{
+	runPort(t, rig, []portTest{
 		{"Info", portInfo}, {"Receive", portReceive}, {"Send", portSend}, {"Order", portOrder}, {"NoBuffers", portNoBuffers},
 		{"Down", portDown}, {"Link", portLink}, {"Wake", portWake}, {"Lost", portLost}, {"Close", portClose}, {"Allocations", portAllocations},
-	}
+	})
+}
+
+// RunJumbo runs what there is of the suite about frames of all lengths, against
+// ports with a large MTU and a pool with large buffers.
+func RunJumbo(t *testing.T, rig func(t *testing.T) *PortRig) {
+	runPort(t, rig, []portTest{{"Receive", portReceive}, {"Send", portSend}, {"NoLargeBuffers", portNoLargeBuffers}})
+}
+
+type portTest struct {
+	name string
+	f    func(*port)
+}
+
+func runPort(t *testing.T, rig func(t *testing.T) *PortRig, tests []portTest) {
 	for _, x := range tests {
 		t.Run(x.name, func(t *testing.T) {
 			r := rig(t)
@@ -125,10 +136,25 @@ func (p *port) recv() []byte {
 // alloc makes a frame in a buffer.
 func (p *port) alloc(f []byte) sal.Desc {
 	p.Helper()
-	b, ok := p.c.Alloc()
+	b, ok := p.c.AllocFor(len(f))
 	if !ok {
 		p.Fatal("no buffer left")
 	}
+	return p.fill(b, f)
+}
+
+// allocLarge puts a frame into a large buffer whatever its length, where the
+// rig's pool has one.
+func (p *port) allocLarge(f []byte) sal.Desc {
+	p.Helper()
+	b, ok := p.c.AllocLarge()
+	if !ok {
+		return p.alloc(f)
+	}
+	return p.fill(b, f)
+}
+
+func (p *port) fill(b uint32, f []byte) sal.Desc {
 	d := sal.MakeDesc(b, sal.Headroom, uint16(len(f)))
 	copy(p.Pool.Bytes(d), f)
 	return d
@@ -166,6 +192,12 @@ func (p *port) sizes() []int {
 	for n := 60; n <= p.MTU+14; n += 1 + n/16 {
 		l = append(l, n)
 	}
+	if p.MTU > sal.MaxFrame {
+		for n := sal.MaxFrame - 10; n <= sal.MaxFrame+10; n++ {
+			l = append(l, n)
+		}
+		l = append(l, 2047, 2048, 2049, sal.BufSize, sal.BufSize+1, 4095, 4096, 4097)
+	}
 	return append(l, p.MTU+13, p.MTU+14)
 }
 
@@ -182,7 +214,7 @@ func portReceive(p *port) {
 		if !bytes.Equal(p.Pool.Bytes(d), f) {
 			p.Fatalf("a frame of %d bytes arrives as\n%x, sent\n%x", n, p.Pool.Bytes(d), f)
 		}
-		if d.Off() < sal.Headroom || int(d.Off())+int(d.Len())+sal.Tailroom > sal.BufSize {
+		if d.Off() < sal.Headroom || int(d.Off())+int(d.Len())+sal.Tailroom > p.Pool.End(d.Buf()) {
 			p.Fatalf("a frame of %d bytes lies at %d", n, d.Off())
 		}
 		p.c.FreeDescs([]sal.Desc{d})
@@ -192,9 +224,11 @@ func portReceive(p *port) {
 func portSend(p *port) {
 	for i, n := range p.sizes() {
 		f := p.frame(n, uint32(i))
-		p.send([]sal.Desc{p.alloc(f)})
-		if got := p.recv(); !bytes.Equal(got, f) {
-			p.Fatalf("a frame of %d bytes arrives as\n%x, sent\n%x", n, got, f)
+		for _, d := range []sal.Desc{p.alloc(f), p.allocLarge(f)} {
+			p.send([]sal.Desc{d})
+			if got := p.recv(); !bytes.Equal(got, f) {
+				p.Fatalf("a frame of %d bytes in buffer %d arrives as\n%x, sent\n%x", n, d.Buf(), got, f)
+			}
 		}
 	}
 	if n := p.q.TxBurst(p.c, nil); n != 0 {
@@ -278,6 +312,40 @@ func portNoBuffers(p *port) {
 	} else if sent && p.Port.Stats().RxDropped == 0 {
 		p.Error("a frame was lost and not counted")
 	}
+}
+
+// portNoLargeBuffers: without large buffers a jumbo frame is not received, and
+// what comes behind it is.
+func portNoLargeBuffers(p *port) {
+	var hoard []uint32
+	for b, ok := p.c.AllocLarge(); ok; b, ok = p.c.AllocLarge() {
+		hoard = append(hoard, b)
+	}
+	sent := p.PortRig.Send(p.frame(p.MTU, 1)) == nil // cannot be where the far end uses the pool too
+	var d [8]sal.Desc
+	for range 20 {
+		if n := p.q.RxBurst(p.c, d[:]); n != 0 {
+			p.Fatalf("%d frames without a large buffer", n)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, b := range hoard {
+		p.c.Free(b)
+	}
+	if err := p.PortRig.Send(p.frame(p.MTU, 2)); err != nil {
+		p.Fatal(err)
+	}
+	x, ok := p.receive()
+	if ok && sent && binary.BigEndian.Uint32(p.Pool.Bytes(x)[14:]) == 1 { // it waited
+		p.c.FreeDescs([]sal.Desc{x})
+		x, ok = p.receive()
+	} else if sent && p.Port.Stats().RxDropped == 0 {
+		p.Error("a frame is lost and not counted")
+	}
+	if !ok || binary.BigEndian.Uint32(p.Pool.Bytes(x)[14:]) != 2 || int(x.Len()) != p.MTU {
+		p.Fatal("with large buffers again, the frame does not come")
+	}
+	p.c.FreeDescs([]sal.Desc{x})
 }
 
 // portDown: a port that is down is silent in both directions, and up again it

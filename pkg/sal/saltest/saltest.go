@@ -51,7 +51,7 @@ func Run(t *testing.T, new func() sal.Device, o ...Options) {
 		{"ManyQueues", testManyQueues}, {"Allocations", testAllocations},
 		{"ESP/KnownAnswers", testESPKnownAnswers}, {"ESP/Lengths", testESPLengths}, {"ESP/Mixed", testESPMixed},
 		{"ESP/BadICV", testESPBadICV}, {"ESP/Room", testESPRoom}, {"ESP/IVs", testESPIVs},
-		{"ESP/Allocations", testESPAllocations}, {"ESP/Refusals", testESPRefusals},
+		{"ESP/Large", testESPLarge}, {"ESP/Allocations", testESPAllocations}, {"ESP/Refusals", testESPRefusals},
 	}
 	for _, x := range tests {
 		t.Run(x.name, func(t *testing.T) {
@@ -78,7 +78,7 @@ type bench struct {
 	q    sal.Queue
 }
 
-// start opens a session and queue 0 over so many buffers.
+// start opens a session and queue 0 over so many buffers, and two large ones.
 func (b *bench) start(buffers int) *bench {
 	b.Helper()
 	s, err := b.d.Open(b.Name(), false)
@@ -87,7 +87,7 @@ func (b *bench) start(buffers int) *bench {
 	}
 	b.s = s
 	b.Cleanup(func() { s.Close() })
-	if b.pool, err = sal.NewPool(buffers); err != nil {
+	if b.pool, err = sal.NewPoolLarge(buffers, 2); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { b.pool.Close() })
@@ -171,7 +171,7 @@ func (b *bench) packet(sa sal.SA, op sal.Op, buf uint32, off int, spi, seq uint3
 func guard(i int) byte { return byte(i*13 + 7) }
 
 // buffer is a whole buffer.
-func (b *bench) buffer(i uint32) []byte { return b.pool.Bytes(sal.MakeDesc(i, 0, sal.BufSize)) }
+func (b *bench) buffer(i uint32) []byte { return b.pool.Bytes(sal.MakeDesc(i, 0, 0))[:b.pool.End(i)] }
 
 // result is the text of a finished job, with the ICV for Seal; everything
 // around must be as it was.

@@ -19,7 +19,7 @@ type queue struct {
 	spare    uint32 // a buffer to read into, when hasSpare
 	hasSpare bool
 	seg      gso.Segmenter
-	large    []byte // a super-frame
+	super    []byte // a frame that does not fit a buffer, as a whole
 
 	head [gso.HeaderLen]byte // virtio-net header read
 	zero [gso.HeaderLen]byte // written: nothing left to do
@@ -28,11 +28,11 @@ type queue struct {
 }
 
 func newQueue(p *port, fd int) *queue {
-	q := &queue{p: p, fd: fd, large: make([]byte, gso.MaxSuper)}
+	q := &queue{p: p, fd: fd, super: make([]byte, gso.MaxSuper)}
 	// A frame goes into a buffer; what is longer than a buffer goes on behind
-	// the place in large where the buffer's part is copied to.
+	// the place in super where the buffer's part is copied to.
 	q.riov[0] = iovec(q.head[:])
-	q.riov[2] = iovec(q.large[sal.MaxFrame:])
+	q.riov[2] = iovec(q.super[sal.MaxFrame:])
 	q.wiov[0] = iovec(q.zero[:])
 	return q
 }
@@ -66,7 +66,7 @@ func (q *queue) Held() int {
 }
 
 // RxBurst reads frames one by one: into a buffer, and beyond it for those that
-// do not fit, which are super-frames.
+// do not fit: super-frames, and jumbo frames, which get a large buffer.
 func (q *queue) RxBurst(c *sal.Cache, d []sal.Desc) int {
 	up := q.p.up.Load()
 	if !up {
@@ -91,10 +91,9 @@ func (q *queue) RxBurst(c *sal.Cache, d []sal.Desc) int {
 		if !up {
 			continue
 		}
-		if f, ok := q.frame(room, int(got)-gso.HeaderLen); ok {
+		if f, ok := q.frame(c, room, int(got)-gso.HeaderLen); ok {
 			d[n] = f
 			n++
-			q.hasSpare = false
 		}
 		n += q.cut(c, d[n:])
 	}
@@ -103,33 +102,60 @@ func (q *queue) RxBurst(c *sal.Cache, d []sal.Desc) int {
 
 // frame judges the frame of n bytes that was read; a super-frame becomes
 // q.seg's.
-func (q *queue) frame(room []byte, n int) (f sal.Desc, ok bool) {
+func (q *queue) frame(c *sal.Cache, room []byte, n int) (f sal.Desc, ok bool) {
 	if n < minFrame {
 		q.p.rxErrors.Add(1)
 		return 0, false
 	}
 	h := gso.ParseHeader(q.head[:])
 	if h.Super() {
-		copy(q.large, room[:min(n, len(room))])
-		if n > len(q.large) || q.seg.Begin(h, q.large[:n]) != nil {
+		copy(q.super, room[:min(n, len(room))])
+		if n > len(q.super) || q.seg.Begin(h, q.super[:n]) != nil {
 			q.p.rxUncut.Add(1)
-		} else if q.seg.Len() > min(int(q.p.maxLen.Load()), sal.MaxFrame) {
+		} else if q.seg.Len() > int(q.p.maxLen.Load()) {
 			q.seg.End()
 			q.p.rxUncut.Add(1)
 		}
 		return 0, false
 	}
-	if n > int(q.p.maxLen.Load()) || h.Complete(room[:n]) != nil {
+	if n > int(q.p.maxLen.Load()) {
 		q.p.rxErrors.Add(1)
 		return 0, false
 	}
+	if n > len(room) {
+		return q.jumbo(c, h, room, n)
+	}
+	if h.Complete(room[:n]) != nil {
+		q.p.rxErrors.Add(1)
+		return 0, false
+	}
+	q.hasSpare = false
 	return sal.MakeDesc(q.spare, sal.Headroom, uint16(n)), true
+}
+
+// jumbo puts a frame of n bytes, of which room has the beginning, into a large
+// buffer. Without one it is lost: it is read already.
+func (q *queue) jumbo(c *sal.Cache, h gso.Header, room []byte, n int) (f sal.Desc, ok bool) {
+	b, ok := c.AllocLarge()
+	if !ok {
+		q.p.rxDropped.Add(1)
+		return 0, false
+	}
+	f = sal.MakeDesc(b, sal.Headroom, uint16(n))
+	whole := q.p.pool.Bytes(f)
+	copy(whole[copy(whole, room):], q.super[len(room):n])
+	if h.Complete(whole) != nil {
+		q.p.rxErrors.Add(1)
+		c.Free(b)
+		return 0, false
+	}
+	return f, true
 }
 
 // cut writes segments of the super-frame at hand to buffers.
 func (q *queue) cut(c *sal.Cache, d []sal.Desc) (n int) {
 	for n < len(d) && q.seg.Busy() {
-		b, ok := c.Alloc()
+		b, ok := c.AllocFor(q.seg.Len())
 		if !ok {
 			break
 		}

@@ -68,7 +68,7 @@ type port struct {
 	up     atomic.Bool
 	queues []*queue
 
-	rxErrors, rxUncut, txDropped, txErrors atomic.Uint64
+	rxDropped, rxErrors, rxUncut, txDropped, txErrors atomic.Uint64
 
 	mu        sync.Mutex
 	closed    bool
@@ -85,8 +85,8 @@ func (d *Driver) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
 	if cfg.Queues < 1 || cfg.Queues > maxQueues {
 		return nil, fmt.Errorf("device %s: %d queues, 1 to %d are possible: %w", cfg.Device, cfg.Queues, maxQueues, sal.ErrInvalid)
 	}
-	if cfg.MTU > sal.MaxFrame-18 {
-		return nil, fmt.Errorf("device %s: MTU %d, the largest is %d: %w", cfg.Device, cfg.MTU, sal.MaxFrame-18, sal.ErrInvalid)
+	if cfg.MTU > sal.MaxMTU {
+		return nil, fmt.Errorf("device %s: MTU %d, the largest is %d: %w", cfg.Device, cfg.MTU, sal.MaxMTU, sal.ErrInvalid)
 	}
 	if cfg.MTU == 0 {
 		cfg.MTU = 1500
@@ -137,8 +137,8 @@ func (p *port) open() error {
 // SetMTU changes the device's MTU and the largest frame received, while the port
 // is open: closing it would take the device, and its addresses, from the host.
 func (p *port) SetMTU(mtu int) error {
-	if mtu > sal.MaxFrame-18 {
-		return fmt.Errorf("device %s: MTU %d, the largest is %d: %w", p.cfg.Device, mtu, sal.MaxFrame-18, sal.ErrInvalid)
+	if mtu > sal.MaxMTU {
+		return fmt.Errorf("device %s: MTU %d, the largest is %d: %w", p.cfg.Device, mtu, sal.MaxMTU, sal.ErrInvalid)
 	}
 	if err := p.dev.SetMTU(mtu); err != nil {
 		return err
@@ -306,7 +306,7 @@ func (p *port) SetUp(up bool) error {
 // Stats are the port's. What the device's own queue lost stands among the
 // device's counters as "tx dropped".
 func (p *port) Stats() sal.PortStats {
-	return sal.PortStats{RxErrors: p.rxErrors.Load(), RxUncut: p.rxUncut.Load(), TxDropped: p.txDropped.Load(), TxErrors: p.txErrors.Load()}
+	return sal.PortStats{RxDropped: p.rxDropped.Load(), RxErrors: p.rxErrors.Load(), RxUncut: p.rxUncut.Load(), TxDropped: p.txDropped.Load(), TxErrors: p.txErrors.Load()}
 }
 
 // Close lets go of the device, which is then gone unless it was there before.

@@ -14,7 +14,7 @@ import (
 
 func pool(t testing.TB, n int) *sal.Pool {
 	t.Helper()
-	p, err := sal.NewPool(n)
+	p, err := sal.NewPoolLarge(n, 512)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,19 +47,23 @@ func up(t testing.TB, p sal.Port) sal.Port {
 	return p
 }
 
-func TestSuite(t *testing.T) {
-	saltest.RunPort(t, func(t *testing.T) *saltest.PortRig {
+func TestSuite(t *testing.T) { saltest.RunPort(t, rig(1500)) }
+
+func TestJumboSuite(t *testing.T) { saltest.RunJumbo(t, rig(sal.MaxMTU)) }
+
+func rig(mtu int) func(t *testing.T) *saltest.PortRig {
+	return func(t *testing.T) *saltest.PortRig {
 		n := nstest.New(t)
 		pl := pool(t, 8192)
 		rig := &saltest.PortRig{
-			Pool: pl, MTU: 1500,
+			Pool: pl, MTU: mtu,
 			Unplug: func() { n.Run("ip", "link", "set", "dev", "tp0", "down") },
 			Plug:   func() { n.Run("ip", "link", "set", "dev", "tp0", "up") },
 			Remove: func() { n.Run("ip", "link", "del", "dev", "tp0") },
 		}
 		rig.Restore = func() {} // the port makes it
 		rig.Open = func() sal.Port {
-			p := open(t, n, pl, sal.PortConfig{Name: "lan", Device: "tp0", Queues: 1, MTU: 1500})
+			p := open(t, n, pl, sal.PortConfig{Name: "lan", Device: "tp0", Queues: 1, MTU: mtu})
 			n.Quiet("tp0")
 			raw := n.Raw("tp0")
 			rig.Send, rig.Recv = raw.Send, raw.Recv
@@ -67,16 +71,16 @@ func TestSuite(t *testing.T) {
 		}
 		rig.Port = rig.Open()
 		return rig
-	})
+	}
 }
 
 // TestTCP connects two kernels by two TAP devices and runs TCP with their
 // default offloads.
 func TestTCP(t *testing.T) {
-	for _, queues := range []int{1, 2} {
+	for _, x := range []struct{ queues, mtu int }{{1, 1500}, {2, 1500}, {1, sal.MaxMTU}} {
 		left, right := nstest.New(t), nstest.New(t)
 		pl := pool(t, 8192)
-		cfg := sal.PortConfig{Name: "tp0", Queues: queues, MTU: 1500}
+		cfg := sal.PortConfig{Name: "tp0", Queues: x.queues, MTU: x.mtu}
 		l, r := up(t, open(t, left, pl, cfg)), up(t, open(t, right, pl, cfg))
 		for a, n := range map[string]*nstest.NS{"1": left, "2": right} {
 			n.Run("ip", "addr", "add", "10.9.0."+a+"/24", "dev", "tp0")
@@ -174,7 +178,7 @@ func TestPersistent(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	pl := pool(t, 16)
 	for name, cfg := range map[string]sal.PortConfig{
-		"no queue": {Name: "tp0"}, "no name": {Queues: 1}, "MTU": {Name: "tp0", Queues: 1, MTU: 9000},
+		"no queue": {Name: "tp0"}, "no name": {Queues: 1}, "MTU": {Name: "tp0", Queues: 1, MTU: 9217},
 		"long name": {Name: "a-name-of-17-byte", Queues: 1},
 	} {
 		if _, err := tap.New(tap.Options{}).Open(cfg, pl); !errors.Is(err, sal.ErrInvalid) {
