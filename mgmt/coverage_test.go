@@ -197,7 +197,7 @@ func everything() *fastpath.State {
 	mac := [6]byte{2, 0, 0, 0, 0, 1}
 	at := netip.MustParseAddr
 	return &fastpath.State{
-		Ifaces: []iface.State{{Name: "wan0", Driver: "af-xdp", Device: "wan0", Queues: 2, Mode: sal.ModeCopy, IfIndex: 1, Admin: true, Link: true, LastChange: 1, MAC: mac, MTU: 1500, Speed: 1,
+		Ifaces: []iface.State{{Name: "wan0", Driver: "af-xdp", Device: "wan0", Queues: 2, Mode: sal.ModeCopy, Why: "x", IfIndex: 1, Admin: true, Link: true, LastChange: 1, MAC: mac, MTU: 1500, Speed: 1,
 			Counters: iface.Counters{CreatedAt: 1}},
 			{Name: "lan0", Driver: "tap", Device: "lan0", IfIndex: 2, Admin: true, Link: true, LastChange: 1, MAC: mac, MTU: 1500, Counters: iface.Counters{CreatedAt: 1}}},
 		Neighbours: []neigh.State{{Key: neigh.Key{Iface: "wan0", Addr: at("192.0.2.7")}, MAC: mac, Origin: neigh.Dynamic, Reach: neigh.Stale},
