@@ -166,6 +166,10 @@ func kernelConfig(pairs []kernelPair) string {
 	b.WriteString("</spd><sad>")
 	for i := range pairs {
 		p := &pairs[i]
+		encap := ""
+		if p.udp {
+			encap = "<encapsulation-type><espencap>espinudp</espencap></encapsulation-type>"
+		}
 		for d, sa := range []struct {
 			dir, key, integ string
 			spi             uint32
@@ -181,8 +185,8 @@ func kernelConfig(pairs []kernelPair) string {
 				integ = fmt.Sprintf("<integrity><integrity-algorithm>%d</integrity-algorithm><key>%s</key></integrity>", p.alg.integ, colons(sa.integ))
 			}
 			fmt.Fprintf(&b, `<sad-entry><name>%s-%s</name><reqid>%d</reqid><ipsec-sa-config><spi>%d</spi><ext-seq-num>%v</ext-seq-num><anti-replay-window-size>64</anti-replay-window-size>%s<mode>tunnel</mode>
-<esp-sa><encryption><encryption-algorithm>%d</encryption-algorithm>%s</encryption>%s</esp-sa><tunnel><local>%s</local><remote>%s</remote></tunnel></ipsec-sa-config>%s</sad-entry>`,
-				p.Name, sa.dir, 2*p.reqid+d, sa.spi, p.ESN, selector(p), p.alg.enc, key, integ, p.Remote, p.Local, legacy)
+<esp-sa><encryption><encryption-algorithm>%d</encryption-algorithm>%s</encryption>%s</esp-sa><tunnel><local>%s</local><remote>%s</remote></tunnel>%s</ipsec-sa-config>%s</sad-entry>`,
+				p.Name, sa.dir, 2*p.reqid+d, sa.spi, p.ESN, selector(p), p.alg.enc, key, integ, p.Remote, p.Local, encap, legacy)
 		}
 	}
 	b.WriteString("</sad></ipsec-ikeless>")

@@ -36,6 +36,7 @@ type peerPair struct {
 
 	suite  suite
 	inner6 bool
+	udp    bool   // in UDP, from and to port 4500
 	prefix string // the network behind the peer
 	own    string // the network behind the vRouter
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -13,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"vrouter/cmd/internal/lab"
 )
@@ -151,73 +148,6 @@ func (c *charon) keys() (k childKeys, err error) {
 	return k, nil
 }
 
-// wrapper puts ESP into UDP for the one side and takes it out for the other
-// (RFC 3948), at an address of its own between them: kernel-libipsec of this
-// version knows no ESP but inside UDP.
-type wrapper struct {
-	udp *net.UDPConn
-	raw int
-}
-
-func (b *bed) wrapper(n *lab.NS, own, plain, wrapped string) *wrapper {
-	b.t.Helper()
-	w := &wrapper{raw: -1}
-	var a4 [4]byte
-	copy(a4[:], net.ParseIP(own).To4())
-	if err := n.Do(func() (err error) {
-		if w.udp, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(own), Port: 4500}); err != nil {
-			return err
-		}
-		if w.raw, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ESP); err != nil {
-			return err
-		}
-		_ = unix.SetsockoptTimeval(w.raw, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000})
-		return unix.Bind(w.raw, &unix.SockaddrInet4{Addr: a4})
-	}); err != nil {
-		b.t.Fatal(err)
-	}
-	stop := make(chan struct{})
-	done := make(chan struct{}, 2)
-	var to unix.SockaddrInet4
-	copy(to.Addr[:], net.ParseIP(plain).To4())
-	go func() { // out of UDP
-		defer func() { done <- struct{}{} }()
-		p := make([]byte, 65536)
-		for {
-			n, err := w.udp.Read(p)
-			if err != nil {
-				return
-			}
-			if n > 8 && !bytes.Equal(p[:4], make([]byte, 4)) { // neither a keep-alive nor IKE
-				_ = unix.Sendto(w.raw, p[:n], 0, &to)
-			}
-		}
-	}()
-	go func() { // into UDP
-		defer func() { done <- struct{}{} }()
-		p := make([]byte, 65536)
-		dst := &net.UDPAddr{IP: net.ParseIP(wrapped), Port: 4500}
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if n, err := unix.Read(w.raw, p); err == nil && n > 28 && net.IP(p[12:16]).Equal(net.ParseIP(plain)) {
-				_, _ = w.udp.WriteToUDP(p[int(p[0]&15)*4:n], dst)
-			}
-		}
-	}()
-	b.t.Cleanup(func() {
-		close(stop)
-		w.udp.Close()
-		<-done
-		<-done
-		unix.Close(w.raw)
-	})
-	return w
-}
-
 // swanAlgs are proposals of strongSwan's and what they are here.
 var swanAlgs = []struct {
 	proposal string
@@ -231,8 +161,8 @@ var swanAlgs = []struct {
 }
 
 // strongSwan's ESP in user space as the other end. Two of its daemons agree on
-// keys; then the vRouter takes the place of one of them, with its keys, and the
-// other does not notice.
+// keys; then the vRouter takes the place of one of them, with its keys and its
+// address, and the other does not notice. Its ESP is always in UDP.
 func TestStrongSwan(t *testing.T) {
 	need(t, "swanctl", "unshare", "tcpdump")
 	if _, err := os.Stat(charonPath); err != nil {
@@ -244,7 +174,7 @@ func TestStrongSwan(t *testing.T) {
 	for i, c := range swanAlgs {
 		t.Run(c.proposal, func(t *testing.T) {
 			b := newBed(t)
-			const own, middle, peer = "192.0.2.1", "192.0.2.8", "192.0.2.9"
+			const own, peer = "192.0.2.8", "192.0.2.9"
 			join := func(name, addr string) *lab.NS {
 				n, err := b.Lab.NS(name, true)
 				if err == nil {
@@ -261,7 +191,7 @@ func TestStrongSwan(t *testing.T) {
 				}
 				return n
 			}
-			here, there := join("middle", middle), join("swan", peer)
+			here, there := join("middle", own), join("swan", peer)
 			inner := fmt.Sprintf("10.%d.0.9", 30+i)
 			if err := there.IP("addr add " + inner + "/24 dev lo"); err != nil {
 				t.Fatal(err)
@@ -271,8 +201,8 @@ func TestStrongSwan(t *testing.T) {
 				t.Fatal(err)
 			}
 			prefix := fmt.Sprintf("10.%d.0.0/24", 30+i)
-			stand := startCharon(t, b, here, "middle", middle, peer, "10.1.0.0/24", prefix, c.proposal)
-			swan := startCharon(t, b, there, "swan", peer, middle, prefix, "10.1.0.0/24", c.proposal)
+			stand := startCharon(t, b, here, "middle", own, peer, "10.1.0.0/24", prefix, c.proposal)
+			swan := startCharon(t, b, there, "swan", peer, own, prefix, "10.1.0.0/24", c.proposal)
 			defer func() {
 				if t.Failed() {
 					t.Logf("charon:\n%s", tail(regexp.MustCompile(`(?m)^.*\] +\d+: ([0-9A-F]{2} ).*\n`).ReplaceAllString(swan.log(), ""), 3000))
@@ -293,11 +223,14 @@ func TestStrongSwan(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = here.IP("route flush table 220")
-			b.wrapper(here, middle, own, peer)
+			if err := here.IP("link set dev eth0 down"); err != nil {
+				t.Fatal(err)
+			}
+			_ = there.IP("neigh flush dev eth0") // the vRouter has its address now, and another MAC
 
 			p := kernelPair{alg: c.alg, reqid: 100, inInt: k.intIn, outInt: k.intOut, peerPair: peerPair{Name: "swan", InSPI: k.spiIn, InKey: k.encIn, OutSPI: k.spiOut, OutKey: k.encOut,
-				Local: middle, Remote: own, prefix: prefix, own: "10.1.0.0/24"}}
-			b.edit(b.A, kernelConfig([]kernelPair{p}))
+				Local: peer, Remote: own, prefix: prefix, own: "10.1.0.0/24", udp: true}}
+			b.edit(b.A, strings.Replace(kernelConfig([]kernelPair{p}), "<ip>192.0.2.1</ip>", "<ip>"+own+"</ip>", 1))
 			wan, err := b.Wan.Capture("swan", "a")
 			if err != nil {
 				t.Fatal(err)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"strings"
@@ -36,6 +37,12 @@ func sequences(t *testing.T, file string) map[uint32][]uint32 {
 		p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.NoCopy)
 		if e, ok := p.Layer(layers.LayerTypeIPSecESP).(*layers.IPSecESP); ok {
 			m[e.SPI] = append(m[e.SPI], e.Seq)
+		}
+		// In UDP (RFC 3948); four octets of 0 are IKE.
+		if u, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP); ok && u.DstPort == 4500 && len(u.Payload) >= 8 {
+			if spi := binary.BigEndian.Uint32(u.Payload); spi != 0 {
+				m[spi] = append(m[spi], binary.BigEndian.Uint32(u.Payload[4:]))
+			}
 		}
 	}
 }
