@@ -12,6 +12,8 @@
 //	if !h.Super() { err = h.Complete(frame) }
 //	else { err = s.Begin(h, frame); for n := s.Next(buf); n > 0; n = s.Next(buf) { … } }
 //
+// On the way out Joiner makes super-frames of consecutive segments of TCP again.
+//
 // TCP over IPv4 and IPv6 and UDP (UDP_SEGMENT) are cut. Not done: the old UDP
 // fragmentation offload, and super-frames inside a tunnel's headers (VXLAN,
 // GRE, IP in IP by the sending host): ErrUnsupported, for the driver to count.
