@@ -49,6 +49,8 @@ func (f *features) order() *pipeline.Order {
 			f.route.Stage,
 			// Last, since it ends all that is left: the next hop's adjacency.
 			f.neigh.Stage,
+			// Which interface a SYN leaves by is known now.
+			iface.Clamp{},
 		},
 		Sinks: [action.Kinds]pipeline.Sink{
 			action.KindLocal:      route.Deliver{},

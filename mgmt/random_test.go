@@ -283,7 +283,7 @@ func (r edits) sa() string {
 		x += `<direction xmlns="urn:vrouter:yang:vrouter-sal">` + r.pick("inbound", "outbound") + `</direction>`
 	}
 	if r.IntN(3) == 0 {
-		x += `<mtu xmlns="urn:vrouter:yang:vrouter-mtu"><fragmentation>` + r.pick("before", "after") + `-encryption</fragmentation><learn>` + r.pick("true", "false") + `</learn></mtu>`
+		x += `<mtu xmlns="urn:vrouter:yang:vrouter-mtu"><fragmentation>` + r.pick("before", "after") + `-encryption</fragmentation><tcp-mss>` + r.pick("off", "path-mtu", "1300") + `</tcp-mss><learn>` + r.pick("true", "false") + `</learn></mtu>`
 	}
 	return x + `</sad-entry>`
 }

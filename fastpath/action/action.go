@@ -22,6 +22,7 @@ const (
 	End        Code = iota // nothing more: the program is empty or over
 	DecTTL                 // one less TTL or hop limit; checksum follows (RFC 1624)
 	Count                  // packets and octets into counter arg
+	Clamp                  // of a TCP SYN: announce segments of at most arg; such packets make no flow
 	Output                 // out through adjacency arg: Ethernet header, MTU, port
 	Drop                   // die under drop.Reason arg
 	Local                  // deliver to the vRouter itself
@@ -33,7 +34,7 @@ const (
 	codes
 )
 
-var names = [codes]string{"end", "dec-ttl", "count", "output", "drop", "local", "reject", "encrypt", "decrypt", "reassemble", "unwrap"}
+var names = [codes]string{"end", "dec-ttl", "count", "clamp", "output", "drop", "local", "reject", "encrypt", "decrypt", "reassemble", "unwrap"}
 
 // MaxArg is the largest argument of an Op.
 const MaxArg = 1<<24 - 1
@@ -130,6 +131,7 @@ type Compiled struct {
 	NoTTL bool              // Forward without taking one off the TTL
 	Arg   uint32            // Forward: adjacency; Drop: reason; else as the op's
 	Count [MaxCounts]uint32 // counters, 0: none
+	MSS   uint16            // Clamp's smallest; 0: none
 }
 
 // Plain tells whether a program is "dec-ttl, output", as nearly all are, and
@@ -154,6 +156,10 @@ func Compile(p *Program) (c Compiled) {
 			}
 			c.Count[n] = o.Arg()
 			n++
+		case Clamp:
+			if m := uint16(o.Arg()); c.MSS == 0 || m < c.MSS {
+				c.MSS = m
+			}
 		case Output:
 			c.Kind, c.Arg = KindForward, o.Arg()
 			return c

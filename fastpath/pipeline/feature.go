@@ -141,6 +141,9 @@ type Env struct {
 	Now func() int64
 	// Control is the control side's own way to handle packets.
 	Control *Control
+	// Clamps is how many interfaces and SAs clamp the segment sizes of TCP; while
+	// it is 0, nobody looks for SYNs.
+	Clamps atomic.Int32
 	// Events takes what the control side has to tell; nil: nobody listens.
 	Events *event.Log
 }

@@ -99,7 +99,7 @@ func (o Origin) Answer() Origin {
 }
 
 // Flags are what the careful parse found out about a packet, or a stage said.
-type Flags uint8
+type Flags uint16
 
 // The flags. Packets with any of the first five never make a flow entry.
 const (
@@ -124,6 +124,9 @@ const (
 	// FlagLinkLocal: an IPv4 link-local address (169.254.0.0/16), which no router
 	// forwards (RFC 3927 section 7).
 	FlagLinkLocal
+	// FlagSYN: TCP SYN, where something clamps announced segment sizes. It walks
+	// by itself, whatever its flow does.
+	FlagSYN
 )
 
 // Uncacheable are the flags that forbid a flow entry.

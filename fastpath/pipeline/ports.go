@@ -27,6 +27,8 @@ type Iface struct {
 	// link-local address, which is not among them (zero Addr: no IPv6 here).
 	Addrs     []netip.Prefix
 	LinkLocal netip.Addr
+	// MSS is to what TCP SYNs that come or go here are clamped.
+	MSS MSS
 	// Src are the addresses to send from: the first of each family, zero Addr
 	// when there is none.
 	Src [2]netip.Addr

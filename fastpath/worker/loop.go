@@ -64,6 +64,7 @@ func (w *Worker) begin() {
 	}
 	c.Gen = w.env.Gen.Load()
 	c.Snap = w.env.Snap.Load()
+	w.clamps = w.env.Clamps.Load() != 0
 	if c.Snap.Crew != w.crew {
 		w.muster(c.Snap)
 	} else if c.Snap.Ifaces != w.ifaces {
@@ -178,6 +179,9 @@ func fillIn(v *pipeline.Vec, in pipeline.IfIndex) {
 // family takes a burst of one family through the loop.
 func (w *Worker) family(v *pipeline.Vec, mac uint64, from pipeline.Origin) {
 	w.parse(v, mac, from)
+	if w.clamps {
+		findSYN(v)
+	}
 	w.from, w.listed = from, 0
 	t := w.flows[fam(v)]
 	switch {

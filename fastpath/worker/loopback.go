@@ -67,6 +67,9 @@ func (w *Worker) roundBurst(n int, class pipeline.RoundClass) {
 		}
 	}
 	w.parse(v, pipeline.LoopMAC, from)
+	if w.clamps && class&pipeline.RoundLocal == 0 {
+		findSYN(v)
+	}
 	w.from, w.listed = 0, 0
 	t := w.flows[fam(v)]
 	if from == 0 && class&pipeline.RoundLocal == 0 {

@@ -56,6 +56,9 @@ func (w *Worker) odd(v *pipeline.Vec, i uint16) bool {
 	if flags&(pipeline.FlagFragment|pipeline.FlagOpaque) != 0 {
 		l4 = nil
 	}
+	if w.clamps && o.Proto == pkt.ProtoTCP && pkt.TCPIsSYN(l4) {
+		flags |= pipeline.FlagSYN
+	}
 	ports := portWord(o.Proto, l4)
 	if v.V6 {
 		ip := pkt.IPv6(frame[o.L3:])

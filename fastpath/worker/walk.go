@@ -116,6 +116,9 @@ func (w *Worker) carryOut(v *pipeline.Vec, i uint16, budget int, seq uint32) (to
 	if v.Flags[i]&pipeline.Uncacheable == 0 && (budget > 0 || v.Entry[i] != 0) {
 		took = w.remember(v, i, &d, budget, seq)
 	}
+	if d.MSS != 0 {
+		w.clamp(v, i, d.MSS)
+	}
 	for _, h := range d.Count {
 		if h != 0 {
 			c.Count(h, v.Len[i]-pipeline.EthLen)

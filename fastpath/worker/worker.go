@@ -69,6 +69,7 @@ type Worker struct {
 	// Of the burst that forward4 and forward6 have before them: its origin (see
 	// list), and how many packets they put on lists.
 	from   pipeline.Origin
+	clamps bool // something clamps the segment sizes of TCP
 	listed int
 	walks  [pipeline.Burst]uint16 // misses
 	kinds  [action.Kinds]kindList

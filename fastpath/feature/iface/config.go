@@ -27,6 +27,9 @@ type Config struct {
 	Loopback bool
 	// RA is what the router advertises (RFC 4861 section 6.2); nil: nothing.
 	RA *RouterAdvert
+	// MSS is to what the segment size is clamped that TCP SYNs announce which are
+	// forwarded from or to the interface; ClampPath goes by the interface's MTU.
+	MSS pipeline.MSS
 	// Addrs are the own addresses with their prefix lengths, both families.
 	Addrs []netip.Prefix
 }

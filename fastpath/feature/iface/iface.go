@@ -241,6 +241,7 @@ func (e *entry) compile(usable bool) *pipeline.Iface {
 	}
 	x.MACWord = burst.MACWord(x.MAC)
 	x.FrameMax = c.MTU + pkt.EthernetLen
+	x.MSS = c.MSS
 	for f, ip := range [2]IP{c.V4, c.V6} {
 		x.Enabled[f] = c.Enabled && ip.Enabled
 		x.Forward[f] = x.Enabled[f] && ip.Forwarding
@@ -399,9 +400,11 @@ func (p *prepared) Abort() {
 func (p *prepared) Publish() {
 	f := p.f
 	p.done()
+	clamps := int32(0)
 	for _, e := range p.gone {
 		delete(f.byN, e.cfg.Name)
 		f.byI[e.index] = nil
+		clamps -= e.clamps()
 		port, index := e.port, e.index
 		f.env.Grace.Retire(func() {
 			f.closePort(port)
@@ -410,6 +413,7 @@ func (p *prepared) Publish() {
 	}
 	for _, e := range p.set {
 		old := f.byI[e.index]
+		clamps += e.clamps() - old.clamps()
 		if old != nil && old.port != e.port {
 			port := old.port
 			e.keepStats(port)
@@ -424,6 +428,15 @@ func (p *prepared) Publish() {
 		f.byN[e.cfg.Name] = e
 		f.byI[e.index] = e
 	}
+	f.env.Clamps.Add(clamps)
+}
+
+// clamps is 1 for an interface that clamps segment sizes.
+func (e *entry) clamps() int32 {
+	if e == nil || e.cfg.MSS == pipeline.NoClamp {
+		return 0
+	}
+	return 1
 }
 
 // Reopen opens the ports anew that Publish left closed, and gives the

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/sal"
 )
 
@@ -135,6 +136,9 @@ type SA struct {
 	// DF is what the outer IPv4 header has.
 	DF            DF
 	Fragmentation Fragmentation
+	// MSS is to what the segment size is clamped that TCP SYNs announce which go
+	// into the SA or come out of it; ClampPath goes by what fits into its packets.
+	MSS pipeline.MSS
 	// IgnoreICMP: the path is taken to have the first link's MTU, whatever ICMP
 	// errors about outer packets say.
 	IgnoreICMP bool

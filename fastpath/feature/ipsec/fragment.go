@@ -84,3 +84,12 @@ func (w *worker) emit(c *pipeline.Ctx, d sal.Desc, x cookie, r *record) {
 		c.Forward(y, x.in(), pipeline.FromLocal, adj)
 	}
 }
+
+// clamp has the segment size that a TCP SYN announces lowered to what fits, if it
+// goes into an SA or has come out of one that wants it.
+func (f *Feature) clamp(c *pipeline.Ctx, v *pipeline.Vec, i uint16, h uint32, r *record) {
+	if v.Flags[i]&pipeline.FlagSYN != 0 && r.mss != pipeline.NoClamp {
+		w := f.workers[c.Worker]
+		v.Clamp(i, r.mss, r.innerMTU(r.outerMTU(c, w.way(c, h, r))))
+	}
+}

@@ -80,7 +80,8 @@ func outKey(spi uint32, remote addr) uint32 {
 	return max(k, 1)
 }
 
-// join adds an outbound SA to its path. Its record is not known to workers yet.
+// join adds an SA to its path: inbound ones too, which clamp what comes out of
+// them to what fits back. Its record is not known to workers yet.
 func (f *Feature) join(s *sa) {
 	k := pair{s.Local, s.at().Addr()}
 	p := f.paths.all[k]
@@ -92,15 +93,27 @@ func (f *Feature) join(s *sa) {
 	if p.mtu != 0 && !s.IgnoreICMP {
 		atomic.StoreUint32(&f.sad.at(s.handle).path, p.mtu)
 	}
+	if s.MSS != pipeline.NoClamp {
+		f.env.Clamps.Add(1)
+	}
+	if s.Direction != sal.Outbound {
+		return
+	}
 	key := outKey(s.SPI, addrOf(s.at().Addr()))
 	f.paths.bySPI[key] = append(f.paths.bySPI[key], s)
 	f.chainOut(key)
 }
 
-// part takes an outbound SA from its path; another may be about to take its
+// part takes an SA from its path; another may be about to take its
 // place there (see unused).
 func (f *Feature) part(s *sa) {
 	delete(f.paths.all[pair{s.Local, s.at().Addr()}].sas, s)
+	if s.MSS != pipeline.NoClamp {
+		f.env.Clamps.Add(-1)
+	}
+	if s.Direction != sal.Outbound {
+		return
+	}
 	key := outKey(s.SPI, addrOf(s.at().Addr()))
 	l := slices.DeleteFunc(f.paths.bySPI[key], func(x *sa) bool { return x == s })
 	if f.paths.bySPI[key] = l; len(l) == 0 {

@@ -179,14 +179,12 @@ func (f *Feature) move(p *peer, to netip.AddrPort) bool {
 		}
 		handles = append(handles, h)
 	}
-	out := func(do func(*sa)) {
+	all := func(do func(*sa)) {
 		for s := range p.sas {
-			if s.Direction == sal.Outbound {
-				do(s)
-			}
+			do(s)
 		}
 	}
-	out(f.part) // from the path to where he was
+	all(f.part) // from the path to where he was
 	before := p.at
 	p.at = to
 	touched := map[reqKey]bool{}
@@ -204,8 +202,8 @@ func (f *Feature) move(p *peer, to netip.AddrPort) bool {
 		touched[reqKey{s.ReqID, s.Direction}] = true
 		f.parted = append(f.parted, &old)
 	}
-	out(f.join)
-	out(func(s *sa) { f.unusedPath(pair{s.Local, before.Addr()}) })
+	all(f.join)
+	all(func(s *sa) { f.unusedPath(pair{s.Local, before.Addr()}) })
 	for k := range touched {
 		f.relink(k)
 	}

@@ -81,9 +81,8 @@ func (f *Feature) add(s *sa, touched map[reqKey]bool) {
 	if s.Direction == sal.Inbound {
 		f.inSPI[s.SPI] = s
 		f.sad.bySPI.set(s.SPI, s.handle)
-	} else {
-		f.join(s)
 	}
+	f.join(s)
 }
 
 // remove takes an SA out of the writer's books. Workers go on finding it until
@@ -96,9 +95,7 @@ func (f *Feature) remove(s *sa, touched map[reqKey]bool) {
 	if f.inSPI[s.SPI] == s {
 		delete(f.inSPI, s.SPI)
 	}
-	if s.Direction == sal.Outbound {
-		f.part(s)
-	}
+	f.part(s)
 	k := reqKey{s.ReqID, s.Direction}
 	f.chains[k] = slices.DeleteFunc(f.chains[k], func(x *sa) bool { return x == s })
 	touched[k] = true

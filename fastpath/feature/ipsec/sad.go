@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"vrouter/fastpath/drop"
+	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/replay"
 	"vrouter/pkg/sal"
@@ -51,7 +52,8 @@ type record struct {
 	next     uint32 // older SA of the same ReqID and direction; atomic
 	mismatch uint32 // counter of packets outside selectors and policy
 	twin     uint32 // another SA of the same outKey; atomic
-	_        [4]byte
+	mss      pipeline.MSS
+	_        [2]byte
 
 	// line 2: the outer DSCP by the inner one, where it is not copied
 	dscp [64]uint8
@@ -262,6 +264,7 @@ func (r *record) fill(s *sa) {
 	if s.ESN {
 		r.flags |= recESN
 	}
+	r.mss = s.MSS
 	if s.Fragmentation == AfterEncryption {
 		r.flags |= recAfter
 	}

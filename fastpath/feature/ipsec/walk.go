@@ -102,6 +102,7 @@ func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 			if !f.allowed(v, i, h, &p, spd) {
 				continue
 			}
+			f.clamp(c, v, i, h, f.sad.at(h))
 		}
 		if ports != nil && v.Proto(i) == protoUDP && v.Flags[i]&pipeline.FlagOwn != 0 && ports.has(v, i) {
 			v.End(i, action.Unwrap, 0) // IKE as well: no policy may capture it
@@ -233,7 +234,7 @@ func (s Out) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 		}
 		switch {
 		case q != nil && q.Action == Protect:
-			f.protect(v, i, q, &p)
+			f.protect(c, v, i, q, &p)
 		case q != nil && q.Action == Discard:
 			v.Drop(i, drop.IPsecPolicyDiscard)
 		case v.From[i] == pipeline.FromLocalSA:
@@ -250,7 +251,7 @@ func (s Out) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 
 // protect ends a packet in the newest SA of the policy that may carry it and has
 // not ended. Where there is none it is dropped: never in the clear.
-func (f *Feature) protect(v *pipeline.Vec, i uint16, q *policy, p *packet) {
+func (f *Feature) protect(c *pipeline.Ctx, v *pipeline.Vec, i uint16, q *policy, p *packet) {
 	why, ended := drop.IPsecNoSA, uint32(0)
 	for h := q.sa.Load(); h != 0; {
 		r := f.sad.at(h)
@@ -258,6 +259,7 @@ func (f *Feature) protect(v *pipeline.Vec, i uint16, q *policy, p *packet) {
 			switch {
 			case !sel.matches(p, false):
 			case atomic.LoadUint32(&r.down)&recEnded == 0:
+				f.clamp(c, v, i, h, r)
 				v.End(i, action.Encrypt, h)
 				return
 			case ended == 0:

@@ -53,7 +53,7 @@ func (b *Binding) Name() string { return "iface" }
 // Description is for people.
 func (b *Binding) Owns() []string {
 	return []string{
-		path + "/name", path + "/description", path + "/type", path + "/enabled", path + "/vrouter-port:port",
+		path + "/name", path + "/description", path + "/type", path + "/enabled", path + "/vrouter-port:port", path + "/vrouter-mtu:tcp-mss",
 		path + "/ietf-ip:ipv4/enabled", path + "/ietf-ip:ipv4/forwarding", path + "/ietf-ip:ipv4/mtu", path + "/ietf-ip:ipv4/address",
 		path + "/ietf-ip:ipv6/enabled", path + "/ietf-ip:ipv6/forwarding", path + "/ietf-ip:ipv6/mtu", path + "/ietf-ip:ipv6/address",
 		path + "/ietf-ip:ipv6/dup-addr-detect-transmits", path + adverts,

@@ -10,7 +10,7 @@ import (
 var leaves = map[string]string{
 	"Name": "/name", "Enabled": "/enabled",
 	"Driver": "/vrouter-port:port/driver", "Device": "/vrouter-port:port/device", "Queues": "/vrouter-port:port/queues",
-	"MTU": "/vrouter-port:port/mtu", "MAC": "/vrouter-port:port/mac-address", "Params": "/vrouter-port:port/pcap",
+	"MTU": "/vrouter-port:port/mtu", "MAC": "/vrouter-port:port/mac-address", "MSS": "/vrouter-mtu:tcp-mss", "Params": "/vrouter-port:port/pcap",
 	"V4": "/ietf-ip:ipv4", "V4.MTU": "/ietf-ip:ipv4/mtu", "V6": "/ietf-ip:ipv6", "V6.MTU": "/ietf-ip:ipv6/mtu",
 }
 

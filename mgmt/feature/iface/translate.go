@@ -6,9 +6,11 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"vrouter/fastpath/feature/iface"
+	"vrouter/fastpath/pipeline"
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/data"
 	view "vrouter/mgmt/internal/schema/interfaces"
@@ -172,6 +174,14 @@ func port(out *iface.Config, v *view.Interfaces_Interface, bad func(leaf, msg st
 		bad("/vrouter-port:port/device", "no network device can have this name, which without port/device is that of the interface")
 	}
 	out.Params = params(v.Port)
+	switch text := *v.TcpMss; text {
+	case "off":
+	case "path-mtu":
+		out.MSS = pipeline.ClampPath
+	default:
+		n, _ := strconv.ParseUint(text, 10, 16) // checked by its type
+		out.MSS = pipeline.MSS(n)
+	}
 	if v.Port.MacAddress != nil {
 		out.MAC = mac(*v.Port.MacAddress)
 		if out.MAC == [6]byte{} {
@@ -223,5 +233,5 @@ func equal(a, b *iface.Config) bool {
 		return false
 	}
 	return x.Name == y.Name && x.Driver == y.Driver && x.Device == y.Device && x.Queues == y.Queues && x.MTU == y.MTU && x.Params == y.Params &&
-		x.MAC == y.MAC && x.Loopback == y.Loopback && x.Enabled == y.Enabled && x.V4 == y.V4 && x.V6 == y.V6
+		x.MAC == y.MAC && x.Loopback == y.Loopback && x.MSS == y.MSS && x.Enabled == y.Enabled && x.V4 == y.V4 && x.V6 == y.V6
 }

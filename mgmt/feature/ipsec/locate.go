@@ -19,7 +19,7 @@ var (
 	saLeaves = map[string]string{"Name": "/name", "ReqID": "/reqid", "Direction": "/vrouter-sal:direction",
 		"SPI": saConfig + "/spi", "Algorithm": saESP + "/encryption/encryption-algorithm", "Key": saESP + "/encryption/key",
 		"Integrity": saESP + "/integrity/integrity-algorithm", "IntegrityKey": saESP + "/integrity/key",
-		"Fragmentation": "/vrouter-mtu:mtu/fragmentation", "IgnoreICMP": "/vrouter-mtu:mtu/learn",
+		"Fragmentation": "/vrouter-mtu:mtu/fragmentation", "IgnoreICMP": "/vrouter-mtu:mtu/learn", "MSS": "/vrouter-mtu:mtu/tcp-mss",
 		"DF": saConfig + "/tunnel/df-bit", "DSCP": saConfig + "/tunnel/dscp-mapping",
 		"UDP": saEncap, "FollowPeer": "/vrouter-sal:nat-traversal/follow-peer",
 		"KeepAlive": "/vrouter-sal:nat-traversal/keep-alive-interval",

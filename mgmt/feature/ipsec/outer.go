@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"vrouter/fastpath/feature/ipsec"
+	"vrouter/fastpath/pipeline"
 	"vrouter/mgmt/data"
 	view "vrouter/mgmt/internal/schema/ipsec"
 )
@@ -17,6 +18,18 @@ var dfs = map[view.E_Ipsec_SadEntry_IpsecSaConfig_Tunnel_DfBit]ipsec.DF{
 var fragmentations = map[view.E_Ipsec_SadEntry_Mtu_Fragmentation]ipsec.Fragmentation{
 	view.Ipsec_SadEntry_Mtu_Fragmentation_before_encryption: ipsec.BeforeEncryption,
 	view.Ipsec_SadEntry_Mtu_Fragmentation_after_encryption:  ipsec.AfterEncryption,
+}
+
+// mss reads a tcp-mss.
+func mss(text string) pipeline.MSS {
+	switch text {
+	case "off":
+		return pipeline.NoClamp
+	case "path-mtu":
+		return pipeline.ClampPath
+	}
+	n, _ := strconv.ParseUint(text, 10, 16) // checked by its type
+	return pipeline.MSS(n)
 }
 
 // outer reads what the outer header of an SA takes from the inner packet, and

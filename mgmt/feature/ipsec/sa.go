@@ -66,6 +66,7 @@ func (b *Binding) sa(c *data.Container) (ipsec.SA, *sa, data.Errors) {
 	b.algorithms(&at, &s, v, c)
 	b.outer(&s, v, c)
 	s.Fragmentation = fragmentations[v.Mtu.Fragmentation]
+	s.MSS = mss(*v.Mtu.TcpMss)
 	s.IgnoreICMP = !*v.Mtu.Learn
 	at.encapsulation(&s, v)
 	if len(at.errs) > 0 {

@@ -73,6 +73,9 @@ func One(o any) string {
 		if o.Params != (sal.PortParams{}) {
 			put(" params=%+v", o.Params)
 		}
+		if o.MSS != 0 {
+			put(" mss=%d", o.MSS)
+		}
 		if o.Loopback {
 			put(" loopback")
 		}
@@ -103,6 +106,9 @@ func One(o any) string {
 		}
 		if o.Fragmentation == ipsec.AfterEncryption {
 			put(" after-encryption")
+		}
+		if o.MSS != 0 {
+			put(" mss=%d", o.MSS)
 		}
 		if o.IgnoreICMP {
 			put(" ignore-icmp")

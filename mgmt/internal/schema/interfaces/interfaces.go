@@ -21,6 +21,7 @@ type Interfaces_Interface struct {
 	Ipv6        *Interfaces_Interface_Ipv6 `path:"ipv6" module:"interfaces" yangPresence:"true"`
 	Name        *string                    `path:"name" module:"interfaces"`
 	Port        *Interfaces_Interface_Port `path:"port" module:"interfaces"`
+	TcpMss      *string                    `path:"tcp-mss" module:"interfaces"`
 	Type        E_Interfaces_InterfaceType `path:"type" module:"interfaces"`
 }
 

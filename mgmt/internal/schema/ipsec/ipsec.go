@@ -224,6 +224,7 @@ func (*Ipsec_SadEntry_IpsecSaConfig_Tunnel_DscpMapping) IsYANGGoStruct() {}
 type Ipsec_SadEntry_Mtu struct {
 	Fragmentation E_Ipsec_SadEntry_Mtu_Fragmentation `path:"fragmentation" module:"ipsec"`
 	Learn         *bool                              `path:"learn" module:"ipsec"`
+	TcpMss        *string                            `path:"tcp-mss" module:"ipsec"`
 }
 
 // IsYANGGoStruct ensures that Ipsec_SadEntry_Mtu implements the yang.GoStruct
