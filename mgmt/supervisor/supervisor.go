@@ -72,7 +72,7 @@ type Supervisor struct {
 
 	mu       sync.RWMutex
 	conn     Conn
-	up       chan struct{} // closed while there is a connection
+	up       chan struct{} // closed when the next connection is there
 	epoch    uint64        // counts connections
 	restarts int           // processes started after the first connection
 	why      error         // why there is no connection, as far as is known
@@ -298,12 +298,12 @@ func (s *Supervisor) set(c Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn = c; c == nil {
-		s.up = make(chan struct{})
 		return
 	}
 	s.epoch++
 	s.why = nil
 	close(s.up)
+	s.up = make(chan struct{})
 }
 
 // Ready waits until a data plane answers; it may not be filled yet. It fails
@@ -314,7 +314,11 @@ func (s *Supervisor) Ready(ctx context.Context) error {
 	conn, up, why := s.conn, s.up, s.why
 	s.mu.RUnlock()
 	if conn != nil {
-		return nil
+		select {
+		case <-conn.Done(): // Run has not noticed yet
+		default:
+			return nil
+		}
 	}
 	if len(s.o.Command) == 0 {
 		return down(why)

@@ -69,7 +69,7 @@ func TestInterface(t *testing.T) {
 	f := must[interfaces.Interfaces_Interface](t)(fill.New[interfaces.Interfaces_Interface](list))
 	got := f.Fill(entry(t, tree, "/ietf-interfaces:interfaces/interface[name='wan0']"))
 	want := &interfaces.Interfaces_Interface{
-		Name: ygot.String("wan0"), Enabled: ygot.Bool(true), Type: interfaces.Interfaces_InterfaceType_ethernetCsmacd,
+		Name: ygot.String("wan0"), Enabled: ygot.Bool(true), TcpMss: ygot.String("off"), Type: interfaces.Interfaces_InterfaceType_ethernetCsmacd,
 		Port: &interfaces.Interfaces_Interface_Port{
 			Driver: interfaces.Interfaces_Interface_Port_Driver_tap, Queues: ygot.Uint8(2), Mtu: ygot.Uint16(1600),
 			MacAddress: ygot.String("02:00:00:00:00:01"), Pcap: &interfaces.Interfaces_Interface_Port_Pcap{},
@@ -94,7 +94,7 @@ func TestInterface(t *testing.T) {
 	}
 	// Defaults of containers that are not in the tree.
 	got = f.Fill(nil)
-	want = &interfaces.Interfaces_Interface{Enabled: ygot.Bool(true), Port: &interfaces.Interfaces_Interface_Port{
+	want = &interfaces.Interfaces_Interface{Enabled: ygot.Bool(true), TcpMss: ygot.String("off"), Port: &interfaces.Interfaces_Interface_Port{
 		Driver: interfaces.Interfaces_Interface_Port_Driver_af_packet, Queues: ygot.Uint8(1), Mtu: ygot.Uint16(1500), Pcap: &interfaces.Interfaces_Interface_Port_Pcap{}}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -109,7 +109,7 @@ func TestOptions(t *testing.T) {
 		fill.Explicit(), fill.Without("ietf-ip:ipv4/neighbor", "ietf-ip:ipv6")))
 	got := f.Fill(entry(t, tree, "/ietf-interfaces:interfaces/interface[name='lan0']"))
 	want := &interfaces.Interfaces_Interface{
-		Name: ygot.String("lan0"), Description: ygot.String("the hosts of this site"), Type: interfaces.Interfaces_InterfaceType_ethernetCsmacd,
+		Name: ygot.String("lan0"), Description: ygot.String("the hosts of this site"), TcpMss: ygot.String("path-mtu"), Type: interfaces.Interfaces_InterfaceType_ethernetCsmacd,
 		Port: &interfaces.Interfaces_Interface_Port{
 			Driver: interfaces.Interfaces_Interface_Port_Driver_af_packet, Device: ygot.String("veth-lan"), Pcap: &interfaces.Interfaces_Interface_Port_Pcap{}},
 		Ipv4: &interfaces.Interfaces_Interface_Ipv4{
