@@ -219,12 +219,19 @@ func (n *nest) walk(p testbed.Packet, least, most, step int) {
 			n.t.Fatalf("%d octets: the host is told %d, and %d before", p.Len, mtu, told)
 		}
 		refused++
-		if told == 0 {
-			told = mtu
-			q := p
-			q.Len = mtu
-			if whole, less := n.send(q); !whole {
-				n.t.Fatalf("the host is told %d, and then %d", mtu, less)
+		if told != 0 {
+			continue
+		}
+		// The first gateway says what it knows of; the next one's limit it hears
+		// of by the packet after that.
+		q := p
+		for told = mtu; ; told = mtu {
+			q.Len = told
+			if whole, mtu = n.send(q); whole {
+				break
+			}
+			if mtu >= told || mtu < floor {
+				n.t.Fatalf("the host is told %d, and then %d", told, mtu)
 			}
 		}
 	}
