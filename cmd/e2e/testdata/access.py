@@ -59,8 +59,8 @@ for what, data in (("get", carol.get().data_xml), ("get-config", carol.get_confi
                    ("xpath", carol.get(filter=("xpath", "//*")).data_xml)):
     assert not any(k in data for k in keys) and "<key>" not in data and "key>" not in data, what
     assert "sad-entry" in data, what
-    # Routes and workers name interfaces too; the rule is about the interface's entry.
-    seen = re.sub(r"(?s)<(\w+:)?(routing|fastpath)\b.*?</(\w+:)?\2>", "", data)
+    # Routes and the queues of workers name interfaces too; the rule is about the interface's entry.
+    seen = re.sub(r"(?s)<(\w+:)?(routing|queue)\b.*?</(\w+:)?\2>", "", data)
     assert "wan0" not in seen or what == "subtree", "%s shows what a rule hides: %s" % (what, re.findall(".{80}wan0", seen)[:3])
     assert "rule-list" not in data, "%s shows the rules" % what
 assert any(k in admin.get_config("running").data_xml for k in keys)
