@@ -331,7 +331,8 @@ func (e *Local) calm(only int) bool {
 		}
 		return calm, moved
 	}
-	// What a worker takes off a ring between the two looks shows in the second.
+	// What a worker has taken off a ring shows when its turn ends, so the second
+	// look waits for the turns that were under way at the first.
 	calm, before := look()
 	if !calm || e.env.Mesh.Len(only) > 0 {
 		return false
@@ -340,6 +341,9 @@ func (e *Local) calm(only int) bool {
 		if _, from := w.Ctx().Control(); (only < 0 || i == only) && from.Len() > 0 {
 			return false
 		}
+	}
+	if !e.env.Grace.Synchronize(drainFor) {
+		return false
 	}
 	calm, after := look()
 	return calm && before == after

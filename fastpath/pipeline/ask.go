@@ -67,7 +67,7 @@ func (a *asks) unknown(now int64, share uint64, p uintptr, in IfIndex, local boo
 		from |= localSalt
 	}
 	return a.take(askOfSource, a.hash(hi, lo^from), now, share, askSource) && a.take(askOfPrefix, a.hash(net, from), now, share, askPrefix) &&
-		a.take(askOfIface, uint32(in), now, share, askIface)
+		a.take(askOfIface, uint32(from)<<1|uint32(from>>63), now, share, askIface)
 }
 
 // known tells whether a packet may ask for a neighbour whose entry is there.

@@ -77,8 +77,8 @@ func (w *Worker) stale() bool {
 }
 
 // calm notes whether a turn has met anything, while the control side waits for
-// the workers to have nothing inside: calmed is set only between turns, so that
-// what a worker has taken off a ring is either there or counted in moved.
+// the workers to have nothing inside. Both are said when the turn ends: during
+// one they are those of the turn before.
 func (w *Worker) calm(work int) {
 	c := w.ctx
 	if work > 0 {
@@ -88,7 +88,8 @@ func (w *Worker) calm(work int) {
 }
 
 // Calm tells whether the worker, receiving from no port, had nothing inside when
-// its last turn ended, and how many such turns met something. Any goroutine.
+// its last turn ended, and how many such turns met something. What it says is
+// true of now only if no turn has begun since. Any goroutine.
 func (w *Worker) Calm() (calm bool, moved uint64) {
 	calm = w.calmed.Load()
 	return calm, load(&w.stats.moved)
