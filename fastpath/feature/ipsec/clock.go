@@ -95,5 +95,8 @@ func (l *liveFile) carry(c *clock, v1 bool, closed, closedWall int64) {
 		if line.UsedAt != 0 {
 			line.UsedAt = into(line.UsedAt)
 		}
+		if x := l.where(i); x.port != 0 {
+			x.moved = into(x.moved)
+		}
 	}
 }

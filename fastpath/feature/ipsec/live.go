@@ -16,7 +16,7 @@ import (
 )
 
 // The live table is what packets change about SAs: sequence numbers, replay
-// windows, counters. It lies in a file that is mapped shared, so the pages
+// windows, counters, and where peers are. It lies in a file that is mapped shared, so the pages
 // belong to the kernel and outlive a killed process: an SA that is installed
 // again under the same key goes on where it was. A nonce of AES-GCM must never
 // be used twice with one key (RFC 4106 section 9), so this holds for deleted
@@ -70,7 +70,8 @@ const (
 	liveMagic1 = "vrouter-sa-live\x01" // had Unix times, and no states
 	liveHeader = 4096
 	maxWindow  = replay.MaxSize
-	// windowWords is the stride of windows: an odd number of lines.
+	// windowWords is the stride of windows: an odd number of lines. What a window
+	// leaves of it is for whereabouts.
 	windowWords = maxWindow/64 + 8
 	defaultSAs  = 1 << 16
 	// backedBy is for how many slots the disk is asked for room at once.

@@ -22,7 +22,7 @@ import (
 // on it is the control side, and the SAs that follow the peer get new records over
 // the same live lines, as by a commit that gave them another Remote. What a
 // commit says later about such an SA leaves the peer where it is, until no SA
-// with these ends is left.
+// with these ends is left; and so does the death of the process (whereabouts).
 //
 // A packet tells where the peer is only if its ICV is right and its number the
 // highest so far, since others may be old, or copied and sent from elsewhere (RFC
@@ -60,6 +60,8 @@ const (
 	// moveEvery is how often a peer may move: all flows are asked for again.
 	moveEvery = int64(time.Second)
 )
+
+func (s *sa) between() between { return between{s.Local, s.Remote, s.UDP} }
 
 // at is where an SA's peer is.
 func (s *sa) at() netip.AddrPort {
@@ -102,10 +104,11 @@ func (w *worker) sight(c *pipeline.Ctx, r *record, outer, udp unsafe.Pointer, se
 // meet notes whom an SA follows and where it listens, before its record is made.
 func (f *Feature) meet(s *sa) {
 	f.listen(s, 1)
+	defer f.sad.live.note(s)
 	if !s.FollowPeer {
 		return
 	}
-	k := between{s.Local, s.Remote, s.UDP}
+	k := s.between()
 	p := f.peers[k]
 	if p == nil {
 		p = &peer{at: netip.AddrPortFrom(s.Remote, s.UDP.Remote), sas: map[*sa]struct{}{}}
@@ -130,7 +133,7 @@ func (p *prepared) settle() {
 	f.tune()
 	for _, s := range p.delSA {
 		if s.peer != nil && len(s.peer.sas) == 0 {
-			if k := (between{s.Local, s.Remote, s.UDP}); f.peers[k] == s.peer {
+			if k := s.between(); f.peers[k] == s.peer {
 				delete(f.peers, k)
 			}
 		}
@@ -157,6 +160,9 @@ func (f *Feature) sighted(s *sa) {
 		return // no room for the records: another packet will come
 	}
 	p.moved = now
+	for s := range p.sas {
+		f.sad.live.note(s)
+	}
 	about := f.about(s)
 	about.Peer, about.Before = at, before
 	text := fmt.Sprintf("the peer has moved from %v to %v", before, at)

@@ -20,6 +20,7 @@ func (p *prepared) Publish() {
 	for _, s := range p.delSA {
 		f.remove(s, touched)
 	}
+	p.recall()
 	for _, s := range p.setSA {
 		f.add(s, touched)
 	}

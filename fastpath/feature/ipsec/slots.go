@@ -181,7 +181,7 @@ func (s *slots) begin(i uint32, tag [32]byte, sa *SA) {
 		atomic.StoreUint32(&id.Use, slotFree)
 	}
 	s.stale[i] = false
-	*s.l.line(i) = liveLine{}
+	*s.l.line(i), *s.l.where(i) = liveLine{}, whereabouts{}
 	if sa.Direction == sal.Inbound {
 		_, _ = replay.Init(s.l.window(i), int(sa.ReplayWindow), sa.ESN) // sizes were checked
 	}
@@ -194,8 +194,9 @@ func (s *slots) begin(i uint32, tag [32]byte, sa *SA) {
 // resume lets a known slot be used again, with all its state.
 func (s *slots) resume(i uint32) { s.l.ident(i).Use = slotInUse }
 
-// end makes a slot a tombstone: its numbers stay used.
+// end makes a slot a tombstone: its numbers stay used. Where its peer was is over.
 func (s *slots) end(i uint32) {
+	*s.l.where(i) = whereabouts{}
 	id := s.l.ident(i)
 	id.Use, id.EndedAt = slotTombstone, time.Now().UnixNano()
 	s.tombs = append(s.tombs, tomb{i, id.EndedAt})

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -265,6 +267,98 @@ func TestPeerMoves(t *testing.T) {
 			if len(events) != 2 || events[1].SA.Peer != moved || events[1].SA.Before != old || events[0].SA.Before != home || events[1].Object != "in" {
 				t.Errorf("events %+v", events)
 			}
+		})
+	}
+}
+
+// TestPeerOutlivesTheProcess: the next process sends to where the last one has
+// seen the peer, without a packet from there, and has state and time of it.
+func TestPeerOutlivesTheProcess(t *testing.T) {
+	for _, out6 := range []bool{false, true} {
+		t.Run(fam(out6), func(t *testing.T) {
+			dir := t.TempDir()
+			wall, boot := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano(), int64(time.Hour)
+			edit := func(a *ipsec.SA) {
+				follow(a)
+				if out6 {
+					over6(a)
+				}
+			}
+			there := netip.AddrPortFrom(addr("198.51.100.7"), 20001)
+			if out6 {
+				there = netip.AddrPortFrom(addr("2001:db8:77::7"), 20001)
+			}
+			// life is a process over what the one before has left when it was killed: a
+			// copy of the table as it is at that moment. It wants the peer to be
+			// somewhere when the SAs are set.
+			var seqIn uint64
+			life := func(name string, at netip.AddrPort, moved int64, edit func(*ipsec.SA), do func(s *site, out, in *peer)) {
+				t.Helper()
+				next := t.TempDir()
+				t.Run(name, func(t *testing.T) {
+					s := lifelong(t, dir, &wall, &boot)
+					out, in := s.tunnel(false, edit)
+					for _, sa := range []string{"in", "out"} {
+						if st := s.sa(sa); st.Peer != at || st.MovedAt != moved {
+							t.Errorf("the peer of %s is at %v since %d, want %v since %d", sa, st.Peer, st.MovedAt, at, moved)
+						}
+					}
+					out.at, out.seq, in.seq = at, s.sa("out").Seq, seqIn
+					p := outgoing(false, 100).IP()
+					out.must(t, s.fromHost(p)[0])
+					if do != nil {
+						do(s, out, in)
+					}
+					if e := s.events(); do == nil && len(e) != 0 {
+						t.Errorf("events %+v", e)
+					}
+					seqIn = in.seq
+					b, err := os.ReadFile(filepath.Join(dir, "sa-state"))
+					if err == nil {
+						err = os.WriteFile(filepath.Join(next, "sa-state"), b, 0o600)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				})
+				dir = next
+				wall, boot = wall+int64(time.Minute), boot+int64(time.Minute)
+			}
+			var home netip.AddrPort
+			{
+				a := testSA("in", sal.Inbound, false)
+				edit(&a)
+				home = netip.AddrPortFrom(a.Remote, a.UDP.Remote)
+			}
+			since := wall
+			life("moved", home, 0, edit, func(s *site, _, in *peer) {
+				in.at = there
+				s.fromPeer(in.send(incoming(false, 100).IP()))
+				s.E.Step()
+				s.Run()
+			})
+			life("killed", there, since, edit, nil)
+			life("killed again", there, since, edit, func(s *site, out, in *peer) {
+				// A commit that gives the SAs other leaves, and a new key: he stays.
+				out.sa.MSS, in.sa.MSS = 1300, 1300
+				s.Apply(sas(out.sa, in.sa))
+				if st := s.sa("out"); st.Peer != there {
+					t.Errorf("a commit has moved the peer to %v", st.Peer)
+				}
+			})
+			life("other ends", netip.AddrPortFrom(home.Addr(), 40501), 0, func(a *ipsec.SA) { edit(a); a.UDP.Remote = 40501 }, nil)
+			// And so is what was noted of the ends before.
+			life("the ends of before", home, 0, edit, func(s *site, out, in *peer) {
+				in.at = there
+				s.fromPeer(in.send(incoming(false, 100).IP()))
+				s.E.Step()
+				s.Run()
+				if st := s.sa("out"); st.Peer != there {
+					t.Errorf("the peer is at %v", st.Peer)
+				}
+				s.Apply(&fastpath.Change{IPsec: ipsec.Change{DeleteSA: []string{"in", "out"}}})
+			})
+			life("deleted before", home, 0, edit, nil)
 		})
 	}
 }
