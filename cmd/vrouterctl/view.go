@@ -7,6 +7,7 @@ const (
 	nsIKEless = "urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless"
 	nsFast    = "urn:vrouter:yang:vrouter-fastpath"
 	nsSAL     = "urn:vrouter:yang:vrouter-sal"
+	nsMTU     = "urn:vrouter:yang:vrouter-mtu"
 	nsCommit  = "urn:vrouter:yang:vrouter-commit"
 	nsMonitor = "urn:ietf:params:xml:ns:yang:ietf-netconf-monitoring"
 )
@@ -20,8 +21,9 @@ var (
 	// Everything of an SA but its keys, which no table needs.
 	saList = &list{what: "SA", path: []string{"ipsec-ikeless", "sad", "sad-entry"}, open: `<ipsec-ikeless xmlns="` + nsIKEless + `"><sad>`, close: "</sad></ipsec-ikeless>",
 		inner: "<reqid/><ipsec-sa-config><spi/><ext-seq-num/><seq-overflow/><anti-replay-window-size/><traffic-selector/><protocol-parameters/><mode/>" +
-			"<esp-sa><encryption><encryption-algorithm/></encryption></esp-sa><tunnel/></ipsec-sa-config><ipsec-sa-state/>" +
-			`<direction xmlns="` + nsSAL + `"/><offload xmlns="` + nsSAL + `"/><placement xmlns="` + nsSAL + `"/><counters xmlns="` + nsSAL + `"/>`}
+			"<esp-sa><encryption><encryption-algorithm/></encryption></esp-sa><tunnel/><encapsulation-type/></ipsec-sa-config><ipsec-sa-state/>" +
+			`<direction xmlns="` + nsSAL + `"/><offload xmlns="` + nsSAL + `"/><placement xmlns="` + nsSAL + `"/><counters xmlns="` + nsSAL + `"/>` +
+			`<nat-traversal xmlns="` + nsSAL + `"/><peer xmlns="` + nsSAL + `"/><lifetime xmlns="` + nsSAL + `"/><mtu xmlns="` + nsMTU + `"/>`}
 
 	latenessList = &list{what: "SA", path: saList.path, open: saList.open, close: saList.close, from: saList,
 		inner: "<ipsec-sa-config><anti-replay-window-size/></ipsec-sa-config>" + `<lateness xmlns="` + nsSAL + `"/>`}

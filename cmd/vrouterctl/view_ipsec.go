@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -11,12 +12,12 @@ import (
 
 func sas(root *data.Container) *table {
 	t := newTable("no SAs", column{"SA", text}, column{"DIRECTION", text}, column{"SPI", text}, column{"REQID", text}, column{"TUNNEL", text},
-		column{"SELECTOR", text}, column{"SEQUENCE", number}, column{"PACKETS", number}, column{"BYTES", number}, column{"DROPPED", text}, column{"ENGINE", text},
+		column{"ENCAPSULATION", text}, column{"PEER", text}, column{"MTU", text}, column{"SELECTOR", text}, column{"SEQUENCE", number}, column{"PACKETS", number}, column{"BYTES", number}, column{"DROPPED", text}, column{"ENGINE", text},
 		column{"LIFETIME", text})
 	for _, s := range entries(sub(root, "ipsec-ikeless", "sad"), "sad-entry") {
 		c, replay := sub(s, "ipsec-sa-config"), sub(s, "ipsec-sa-state", "replay-stats")
 		t.add(val(s, "name"), direction(s, replay), spi(num(c, "spi")), val(s, "reqid"), val(c, "tunnel", "local")+" → "+val(c, "tunnel", "remote"),
-			selector(sub(c, "traffic-selector")), or(val(replay, "seq-number-counter"), val(replay, "replay-window", "t")),
+			encapsulation(c), peer(sub(s, "peer")), mtu(sub(s, "mtu")), selector(sub(c, "traffic-selector")), or(val(replay, "seq-number-counter"), val(replay, "replay-window", "t")),
 			count(s, "counters", "packets"), count(s, "counters", "bytes"), dropped(s),
 			strings.TrimSpace(val(s, "placement", "engine")+" "+val(s, "placement", "mode")), lifetime(s))
 	}
@@ -35,6 +36,39 @@ func direction(sa, replay *data.Container) string {
 		return "inbound"
 	}
 	return ""
+}
+
+// encapsulation is what is around ESP: UDP, with the ports of the packets.
+func encapsulation(sa *data.Container) string {
+	e := sub(sa, "encapsulation-type")
+	if val(e, "espencap") != "espinudp" {
+		return ""
+	}
+	return "udp " + or(val(e, "sport"), "4500") + " → " + or(val(e, "dport"), "4500")
+}
+
+// peer is where the peer of an SA in UDP is, and since when, if it was not always.
+func peer(p *data.Container) string {
+	if !has(p, "address") {
+		return ""
+	}
+	text := net.JoinHostPort(val(p, "address"), val(p, "port"))
+	if at := val(p, "moved-at"); at != "" {
+		text += " since " + at
+	}
+	return text
+}
+
+// mtu is what outer packets may have, and inner ones for it.
+func mtu(m *data.Container) string {
+	if !has(m, "outer") {
+		return ""
+	}
+	text := val(m, "outer")
+	if has(m, "learnt") {
+		text += " learnt"
+	}
+	return text + ", inner " + val(m, "inner")
 }
 
 // spi writes an SPI as packet captures do.
