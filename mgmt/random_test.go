@@ -278,12 +278,35 @@ func (r edits) sa() string {
 	x += `<reqid>` + r.pick("1", "2", "3") + `</reqid><ipsec-sa-config><spi>` + fmt.Sprint(1000+n) + `</spi><ext-seq-num>` + r.pick("true", "true", "false") +
 		`</ext-seq-num><anti-replay-window-size>` + r.pick("64", "64", "128") + `</anti-replay-window-size>` + selector + `<mode>tunnel</mode><esp-sa><encryption>` +
 		`<encryption-algorithm>20</encryption-algorithm><key>` + strings.Repeat("00:", 19) + `0` + fmt.Sprint(n) + `</key></encryption></esp-sa>` +
-		`<tunnel><local>192.0.2.1</local><remote>192.0.2.` + r.pick("2", "2", "3") + `</remote></tunnel></ipsec-sa-config>`
+		`<tunnel><local>192.0.2.1</local><remote>192.0.2.` + r.pick("2", "2", "3") + `</remote></tunnel>` + r.encapsulation() + `</ipsec-sa-config>`
 	if r.IntN(2) == 0 {
 		x += `<direction xmlns="urn:vrouter:yang:vrouter-sal">` + r.pick("inbound", "outbound") + `</direction>`
 	}
 	if r.IntN(3) == 0 {
 		x += `<mtu xmlns="urn:vrouter:yang:vrouter-mtu"><fragmentation>` + r.pick("before", "after") + `-encryption</fragmentation><tcp-mss>` + r.pick("off", "path-mtu", "1300") + `</tcp-mss><learn>` + r.pick("true", "false") + `</learn></mtu>`
 	}
+	if r.IntN(3) == 0 {
+		x += `<nat-traversal xmlns="urn:vrouter:yang:vrouter-sal"><follow-peer>` + r.pick("true", "true", "false") + `</follow-peer><keep-alive-interval>` +
+			r.pick("0", "20", "65535") + `</keep-alive-interval></nat-traversal>`
+	}
 	return x + `</sad-entry>`
+}
+
+// encapsulation is ESP in UDP, where it is: with ports of either side or without,
+// one of them not to be had.
+func (r edits) encapsulation() string {
+	if r.IntN(2) == 0 {
+		return ""
+	}
+	x := `<encapsulation-type` + r.pick("", "", "", ` nc:operation="replace"`, ` nc:operation="remove"`) + `>`
+	if strings.Contains(x, "remove") {
+		return x + `</encapsulation-type>`
+	}
+	x += `<espencap>` + r.pick("espinudp", "espinudp", "none") + `</espencap>`
+	for _, port := range []string{"sport", "dport"} {
+		if r.IntN(2) == 0 {
+			x += `<` + port + `>` + r.pick("4500", "4500", "40500", "1", "65535", "0") + `</` + port + `>`
+		}
+	}
+	return x + `</encapsulation-type>`
 }
