@@ -109,6 +109,13 @@ addr add 2001:db8:ff::9/64 dev eth0 nodad
 route add 10.1.0.0/24 via 192.0.2.1
 route add 2001:db8:1::/64 via 2001:db8:ff::1
 `)
+	b.WriteString(guestSAs(pairs) + "END\n")
+	return b.String()
+}
+
+// guestSAs is the guest's end of the pairs, for ip -batch.
+func guestSAs(pairs []kernelPair) string {
+	var b strings.Builder
 	for i := range pairs {
 		p := &pairs[i]
 		nodad := ""
@@ -119,17 +126,20 @@ route add 2001:db8:1::/64 via 2001:db8:ff::1
 		if p.ESN {
 			flags += " flag esn"
 		}
+		encap := ""
+		if p.udp {
+			encap = " encap espinudp 4500 4500 0.0.0.0"
+		}
 		fmt.Fprintf(&b, "addr add %s dev lo %s\n", p.Inner[0], nodad)
 		for _, d := range []struct {
 			src, dst, enc, integ string
 			spi                  uint32
 		}{{p.Remote, p.Local, p.InKey, p.inInt, p.InSPI}, {p.Local, p.Remote, p.OutKey, p.outInt, p.OutSPI}} {
-			fmt.Fprintf(&b, "xfrm state add src %s dst %s proto esp spi %d reqid %d mode tunnel %s %s\n", d.src, d.dst, d.spi, p.reqid, flags, p.alg.linux(d.enc, d.integ))
+			fmt.Fprintf(&b, "xfrm state add src %s dst %s proto esp spi %d reqid %d mode tunnel %s %s%s\n", d.src, d.dst, d.spi, p.reqid, flags, p.alg.linux(d.enc, d.integ), encap)
 		}
 		fmt.Fprintf(&b, "xfrm policy add src %s dst %s dir out tmpl src %s dst %s proto esp reqid %d mode tunnel\n", p.prefix, p.own, p.Local, p.Remote, p.reqid)
 		fmt.Fprintf(&b, "xfrm policy add src %s dst %s dir in tmpl src %s dst %s proto esp reqid %d mode tunnel\n", p.own, p.prefix, p.Remote, p.Local, p.reqid)
 	}
-	b.WriteString("END\n")
 	return b.String()
 }
 
