@@ -96,12 +96,12 @@ func (s *segment) append(r *record, b []byte) (size int64, err error) {
 	out := b[from:]
 	size = int64(len(out))
 	if s.used+size > s.size { // the zeros are used up: more come with this record
-		err = s.write(append(out, make([]byte, s.ahead)...))
+		err = s.write(out, s.ahead)
 		if full(err) && s.broken == nil { // there may be room for the record itself
-			err = s.write(out)
+			err = s.write(out, 0)
 		}
 	} else {
-		err = s.write(out)
+		err = s.write(out, 0)
 	}
 	if err != nil {
 		return 0, err
@@ -113,12 +113,17 @@ func (s *segment) append(r *record, b []byte) (size int64, err error) {
 // full tells whether a disk has no room.
 func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-// write puts bytes after the last record, durably, or takes them back.
-func (s *segment) write(b []byte) error {
+// write puts bytes and zeros after the last record, durably, or takes them
+// back.
+func (s *segment) write(b []byte, zeros int64) error {
+	end := s.used + int64(len(b))
 	_, err := s.f.WriteAt(b, s.used)
+	if err == nil && zeros > 0 {
+		_, err = s.f.WriteAt(make([]byte, zeros), end)
+	}
 	if err == nil {
 		if err = s.f.Sync(); err == nil {
-			s.size = max(s.size, s.used+int64(len(b)))
+			s.size = max(s.size, end+zeros)
 			return nil
 		}
 		s.broken = err

@@ -47,11 +47,28 @@ type entry struct {
 	port    sal.Port // nil: lost, could not be opened again
 	info    sal.PortInfo
 	created int64
-	base    pipeline.IfCount
-	drops   pipeline.Drops
+	before  *counts       // what its index had counted before it had it; nil: nothing
 	past    sal.PortStats // of ports that it had before
 	link    bool
 	changed int64
+}
+
+// counts is what was counted on an interface.
+type counts struct {
+	pipeline.IfCount
+	drops pipeline.Drops
+}
+
+// counted is what was counted on an interface since it exists.
+func (f *Feature) counted(e *entry) (pipeline.IfCount, pipeline.Drops) {
+	c, d := f.sum(e.index)
+	if e.before != nil {
+		c.Sub(&e.before.IfCount)
+		for r := range d {
+			d[r] -= e.before.drops[r]
+		}
+	}
+	return c, d
 }
 
 // New makes the feature.
@@ -155,7 +172,7 @@ func (p *prepared) one(old *entry, cfg *Config) (*entry, error) {
 	e := &entry{cfg: *cfg}
 	e.cfg.Addrs = slices.Clone(cfg.Addrs)
 	if old != nil {
-		e.index, e.created, e.base, e.drops = old.index, old.created, old.base, old.drops
+		e.index, e.created, e.before = old.index, old.created, old.before
 		e.port, e.info, e.link, e.changed = old.port, old.info, old.link, old.changed
 		e.past = old.past
 		if cfg.Loopback {
@@ -179,7 +196,9 @@ func (p *prepared) one(old *entry, cfg *Config) (*entry, error) {
 		p.opened = append(p.opened, e) // its index goes back on Abort
 		e.created = f.env.Now()
 		e.changed = e.created
-		e.base, e.drops = f.sum(e.index)
+		if c, d := f.sum(e.index); c != (pipeline.IfCount{}) || d != (pipeline.Drops{}) {
+			e.before = &counts{c, d} // rarely: most interfaces have an index that is new too
+		}
 	}
 	if cfg.Loopback {
 		return e, nil

@@ -46,10 +46,7 @@ func (f *Feature) Drops(yield func(name string, d *pipeline.Drops)) {
 		if e == nil {
 			continue
 		}
-		_, d := f.sum(e.index)
-		for r := range d {
-			d[r] -= e.drops[r]
-		}
+		_, d := f.counted(e)
 		yield(e.cfg.Name, &d)
 	}
 }
@@ -64,11 +61,7 @@ var (
 )
 
 func (f *Feature) state(e *entry) State {
-	c, d := f.sum(e.index)
-	c.Sub(&e.base)
-	for r := range d {
-		d[r] -= e.drops[r]
-	}
+	c, d := f.counted(e)
 	add := func(l []drop.Reason) (n uint64) {
 		for _, r := range l {
 			n += d[r]

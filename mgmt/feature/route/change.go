@@ -29,8 +29,8 @@ type change struct {
 	via     overlay.Sets[netip.Prefix, netip.Addr]
 	net     overlay.Table[netip.Addr, netip.Prefix]
 
-	touched []netip.Prefix          // prefixes whose routes changed, each once
-	before  map[netip.Prefix]*dest  // what they were
+	touched []netip.Prefix          // prefixes whose routes changed, sometimes twice
+	before  map[netip.Prefix]*dest  // what they were; nil for a RIB that is built anew: nothing
 	hops    map[netip.Addr]struct{} // next hops to look at again
 	routes  map[id]struct{}         // static routes to look at again
 	anyUp   bool                    // an interface came up or went down
@@ -39,8 +39,8 @@ type change struct {
 // begin starts a change of about so many interfaces and routes. fresh says that
 // nobody sees r yet.
 func begin(r *rib, now int64, fresh bool, ifaces, routes int) *change {
-	return &change{r: r, now: now, lens: r.lens, touched: make([]netip.Prefix, 0, routes),
-		before: make(map[netip.Prefix]*dest, routes), hops: make(map[netip.Addr]struct{}, ifaces), routes: map[id]struct{}{},
+	c := &change{r: r, now: now, lens: r.lens, touched: make([]netip.Prefix, 0, routes),
+		hops: map[netip.Addr]struct{}{}, routes: map[id]struct{}{},
 		ifaces:  overlay.NewTable(r.ifaces, fresh, ifaces),
 		dests:   overlay.NewTable(r.dests, fresh, routes),
 		nets:    overlay.NewTable(r.nets, fresh, ifaces),
@@ -50,6 +50,10 @@ func begin(r *rib, now int64, fresh bool, ifaces, routes int) *change {
 		via:     overlay.NewSets(r.via, fresh),
 		net:     overlay.NewTable(r.net, fresh, 0),
 	}
+	if !fresh {
+		c.before = make(map[netip.Prefix]*dest, routes)
+	}
+	return c
 }
 
 // apply makes the change real. The RIB must be locked.
@@ -91,7 +95,7 @@ func (c *change) setIface(name string, is *iface) {
 	for _, a := range was.addrs {
 		if !slices.ContainsFunc(is.addrs, func(b netip.Prefix) bool { return a.Addr() == b.Addr() }) {
 			c.setRoute(host(a.Addr()), local, name, nil)
-			c.hops[a.Addr()] = struct{}{}
+			c.again(a.Addr())
 		}
 	}
 	for _, n := range oldNets {
@@ -105,7 +109,7 @@ func (c *change) setIface(name string, is *iface) {
 	for _, a := range is.addrs {
 		if !slices.ContainsFunc(was.addrs, func(b netip.Prefix) bool { return a.Addr() == b.Addr() }) {
 			c.setRoute(host(a.Addr()), local, name, &candidate{source: local, name: name, link: name, usable: true})
-			c.hops[a.Addr()] = struct{}{}
+			c.again(a.Addr())
 		}
 	}
 	for _, n := range newNets {
@@ -117,6 +121,14 @@ func (c *change) setIface(name string, is *iface) {
 			c.setRoute(n, connected, name, &candidate{source: connected, name: name, link: name, usable: true})
 			c.setNet(n, name, true)
 		}
+	}
+}
+
+// again marks a next hop that is an own address now, or was, if a route has it.
+// Routes that come later in this change mark theirs.
+func (c *change) again(a netip.Addr) {
+	if c.byHop.Any(a) {
+		c.hops[a] = struct{}{}
 	}
 }
 
@@ -222,7 +234,11 @@ func (c *change) index(r id, w *want, in bool) {
 // source and name.
 func (c *change) setRoute(p netip.Prefix, s source, name string, n *candidate) {
 	d, _ := c.dests.Get(p)
-	if _, seen := c.before[p]; !seen {
+	if c.before == nil {
+		if d == nil {
+			c.touched = append(c.touched, p)
+		}
+	} else if _, seen := c.before[p]; !seen {
 		c.before[p] = d
 		c.touched = append(c.touched, p)
 	}
@@ -258,6 +274,10 @@ func (c *change) settle(out *route.Change) {
 	slices.SortFunc(c.touched, func(a, b netip.Prefix) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
+	c.touched = slices.Compact(c.touched)
+	if c.before == nil {
+		out.Set = slices.Grow(out.Set, len(c.touched))
+	}
 	for _, p := range c.touched {
 		now, _ := c.dests.Get(p)
 		was, is := c.before[p].active(), now.active()

@@ -138,6 +138,10 @@ func (s *Sets[K, M]) Members(k K) []M {
 	return out
 }
 
+// Any tells whether k may have a set that is not empty; it may be empty when it
+// says yes.
+func (s *Sets[K, M]) Any(k K) bool { return len(s.base[k])+len(s.over[k]) > 0 }
+
 // Apply makes the changes real.
 func (s *Sets[K, M]) Apply() {
 	for k, o := range s.over {
