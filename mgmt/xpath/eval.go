@@ -276,10 +276,22 @@ func (e *Eval) boolean(x expr, c cx) (r bool) {
 	case kString:
 		r = x.(strX).str(e, c) != ""
 	default:
-		r = e.any(x, c, func(*Instance) bool { return true })
+		if n, ok := e.sole(x, c); ok {
+			r = n != nil
+		} else {
+			r = e.any(x, c, func(*Instance) bool { return true })
+		}
 	}
 	e.slab.n = mark
 	return r
+}
+
+// sole is path.sole, of other sets nothing.
+func (e *Eval) sole(x expr, c cx) (n *Instance, ok bool) {
+	if p, is := x.(*path); is {
+		return p.sole(e, c)
+	}
+	return nil, false
 }
 
 // any tells whether f holds for a node of a set.

@@ -277,14 +277,21 @@ func (x *call) derived(e *Eval, c cx, self bool) bool {
 	if base == nil {
 		return false
 	}
-	return e.any(x.args[0], c, func(n *Instance) bool {
-		v, ok := e.Value(n)
-		if !ok || v.Type.Base != yang.IdentityRef {
-			return false
-		}
-		id := e.eng.schema.Identity(v.Text)
-		return id != nil && (self && id == base || id.DerivedFrom(base))
-	})
+	if n, ok := e.sole(x.args[0], c); ok {
+		return n != nil && e.derives(n, base, self)
+	}
+	return e.any(x.args[0], c, func(n *Instance) bool { return e.derives(n, base, self) })
+}
+
+// derives tells whether the identity that n holds is derived from base; with
+// self, or is it.
+func (e *Eval) derives(n *Instance, base *yang.Identity, self bool) bool {
+	v, ok := e.Value(n)
+	if !ok || v.Type.Base != yang.IdentityRef {
+		return false
+	}
+	id := e.eng.schema.Identity(v.Text)
+	return id != nil && (self && id == base || id.DerivedFrom(base))
 }
 
 // enumValue gives the number of an enum, NaN for everything else (RFC 7950

@@ -54,6 +54,29 @@ func (e *Eval) kids(up *Instance, d *yang.Node, yield func(*Instance) bool) bool
 	}
 }
 
+// kid is kids for a node of which there is one at most, nil when there is none.
+func (e *Eval) kid(up *Instance, d *yang.Node) *Instance {
+	if !e.spend(0) || up.dummy || leafy(up.Schema) {
+		return nil
+	}
+	for i := range e.hides {
+		if h := &e.hides[i]; h.covers(up, d) {
+			return h.dummy
+		}
+	}
+	switch n := up.container().Child(d).(type) {
+	case nil:
+		if e.stands(up, d) {
+			return e.make(up, d, nil, "")
+		}
+		return nil
+	case *data.Hidden:
+		return nil
+	default:
+		return e.make(up, d, n, "")
+	}
+}
+
 func (h *hide) covers(up *Instance, d *yang.Node) bool {
 	for _, n := range h.nodes {
 		if n == d {
@@ -78,25 +101,30 @@ func (e *Eval) child(up *Instance, d *yang.Node, key string, yield func(*Instanc
 	return true
 }
 
-// implied visits what is there without being in the data tree. State that
-// nobody reported is not made up, so only configuration has it.
-func (e *Eval) implied(up *Instance, d *yang.Node, yield func(*Instance) bool) bool {
+// stands tells whether d is there without being in the data tree. State that
+// nobody reported is not made up, so only configuration is.
+func (e *Eval) stands(up *Instance, d *yang.Node) bool {
 	if !d.Config {
-		return true
+		return false
 	}
 	switch d.Kind {
 	case yang.Container:
 		if d.Presence {
-			return true
+			return false
 		}
 	case yang.Leaf, yang.LeafList:
 		if len(d.Defaults) == 0 {
-			return true
+			return false
 		}
 	default:
-		return true
+		return false
 	}
-	if !inUse(up.container(), d) || !e.allowed(up, d) {
+	return inUse(up.container(), d) && e.allowed(up, d)
+}
+
+// implied visits what is there without being in the data tree.
+func (e *Eval) implied(up *Instance, d *yang.Node, yield func(*Instance) bool) bool {
+	if !e.stands(up, d) {
 		return true
 	}
 	if d.Kind != yang.LeafList {

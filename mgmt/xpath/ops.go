@@ -121,6 +121,9 @@ func (x *compare) bool(e *Eval, c cx) bool {
 		return e.any(l, c, func(n *Instance) bool { return numbers(op, e.nodeNumber(n), want) })
 	case r.kind() == kString:
 		want := e.string(r, c)
+		if n, ok := e.sole(l, c); ok {
+			return n != nil && (e.text(n) == want) == (op == "=")
+		}
 		return e.any(l, c, func(n *Instance) bool { return (e.text(n) == want) == (op == "=") })
 	}
 	return e.compareSets(op, l, r, c)

@@ -127,6 +127,45 @@ func (x *path) walk(e *Eval, k, end int, n *Instance, yield func(*Instance) bool
 	return x.steps[k].each(e, n, func(m *Instance) bool { return x.walk(e, k+1, end, m, yield) })
 }
 
+// sole finds the one node of a path that leads from node to node, as "../type"
+// does, nil when it is not there. Most conditions of models are such, and need
+// no closure then. ok is false for a path that may find several.
+func (x *path) sole(e *Eval, c cx) (n *Instance, ok bool) {
+	if x.start != nil || len(x.cuts) > 0 {
+		return nil, false
+	}
+	if n = c.node; x.abs {
+		n = e.root
+	}
+	for _, s := range x.steps {
+		if len(s.preds) > 0 {
+			return nil, false
+		}
+		switch s.axis {
+		case axSelf:
+		case axParent:
+			if n = n.Up; n == nil {
+				return nil, true
+			}
+		case axChild:
+			to := s.to[n.Schema]
+			if s.dyn || n.text || leafy(n.Schema) || len(to) != 1 || to[0].Kind == yang.List || to[0].Kind == yang.LeafList {
+				return nil, false
+			}
+			if n = e.kid(n, to[0]); n == nil {
+				return nil, true
+			}
+			continue
+		default:
+			return nil, false
+		}
+		if !s.meets(n) {
+			return nil, true
+		}
+	}
+	return n, true
+}
+
 func (s *step) meets(i *Instance) bool { return s.matches(place{i.Schema, i.text}) }
 
 // each visits what the step finds from one node.
