@@ -267,51 +267,22 @@ func jsonValue(t *yang.Type, v any, ns yang.Prefixes) (yang.Value, error) {
 // where it changes: the inverse of shortPath.
 func longPath(path string) string {
 	var b strings.Builder
-	last, depth := "", 0
-	for i := 0; i < len(path); {
-		c := path[i]
-		if c == '\'' || c == '"' {
-			j := strings.IndexByte(path[i+1:], c)
-			if j < 0 {
-				break
-			}
-			b.WriteString(path[i : i+j+2])
-			i += j + 2
-			continue
-		}
-		switch c {
-		case '[':
-			depth++
-		case ']':
-			depth--
-		}
-		j := i
-		for j < len(path) && !nameEnd[path[j]] {
-			j++
-		}
+	last := ""
+	for l := (pathLexer{path: path}); ; {
+		dollar := l.at > 0 && path[l.at-1] == '$' // a variable (RFC 8341's $USER)
+		word, name := l.next()
 		switch {
-		case j == i:
-			b.WriteByte(c)
-			i++
-			continue
-		case j < len(path) && path[j] == ':':
-			if depth == 0 {
-				last = path[i:j]
+		case word == "":
+			return b.String()
+		case name && l.module():
+			if l.depth == 0 {
+				last = word
 			}
-			j++
-			k := j
-			for k < len(path) && !nameEnd[path[k]] {
-				k++
-			}
-			b.WriteString(path[i:k])
-			i = k
-			continue
-		case i > 0 && path[i-1] == '$': // a variable (RFC 8341's $USER)
-		case c > '9' && last != "": // a name, no number and no dot
-			b.WriteString(last + ":")
+			local, _ := l.next()
+			word += ":" + local
+		case name && !dollar && word[0] > '9' && last != "": // a name, no number and no dot
+			word = last + ":" + word
 		}
-		b.WriteString(path[i:j])
-		i = j
+		b.WriteString(word)
 	}
-	return b.String()
 }

@@ -182,43 +182,64 @@ func (w *jsonWriter) value(s *yang.Node, v yang.Value) {
 // RFC 7951 section 6.11 wants it. Names in predicates stand for themselves.
 func shortPath(path string) string {
 	var b strings.Builder
-	last, depth := "", 0
-	for i := 0; i < len(path); {
-		c := path[i]
-		if c == '\'' || c == '"' {
-			j := strings.IndexByte(path[i+1:], c)
-			if j < 0 {
-				break
-			}
-			b.WriteString(path[i : i+j+2])
-			i += j + 2
+	last := ""
+	for l := (pathLexer{path: path}); ; {
+		word, name := l.next()
+		switch {
+		case word == "":
+			return b.String()
+		case !name || !l.module():
+			b.WriteString(word)
 			continue
+		case word != last:
+			b.WriteString(word + ":")
 		}
-		switch c {
-		case '[':
-			depth++
-		case ']':
-			depth--
+		if l.depth == 0 {
+			last = word
 		}
-		j := i
-		for j < len(path) && !nameEnd[path[j]] {
-			j++
-		}
-		if j > i && j < len(path) && path[j] == ':' {
-			if path[i:j] != last {
-				b.WriteString(path[i : j+1])
-			}
-			if depth == 0 {
-				last = path[i:j]
-			}
-			i = j + 1
-			continue
-		}
-		j = max(j, i+1)
-		b.WriteString(path[i:j])
-		i = j
 	}
-	return b.String()
+}
+
+// pathLexer takes a path apart into string literals, names and single other
+// bytes.
+type pathLexer struct {
+	path      string
+	at, depth int // depth counts open predicates
+}
+
+// next gives a word, "" at the end and at a literal that has none.
+func (l *pathLexer) next() (word string, name bool) {
+	rest := l.path[l.at:]
+	if rest == "" {
+		return "", false
+	}
+	n := 1
+	switch c := rest[0]; c {
+	case '\'', '"':
+		if n = strings.IndexByte(rest[1:], c) + 2; n == 1 {
+			return "", false
+		}
+	case '[':
+		l.depth++
+	case ']':
+		l.depth--
+	default:
+		for n = 0; n < len(rest) && !nameEnd[rest[n]]; n++ {
+		}
+		name, n = n > 0, max(n, 1)
+	}
+	l.at += n
+	return rest[:n], name
+}
+
+// module tells whether the name that was given is that of a module, and takes
+// the colon behind it.
+func (l *pathLexer) module() bool {
+	if l.at == len(l.path) || l.path[l.at] != ':' {
+		return false
+	}
+	l.at++
+	return true
 }
 
 // appendQuoted writes a JSON string; what is not UTF-8 becomes U+FFFD.

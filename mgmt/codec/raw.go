@@ -176,7 +176,7 @@ func declarations(ns []binding, again ...binding) []byte {
 			out = append(append(out, ':'), b.prefix...)
 		}
 		out = append(out, '=', '"')
-		out = append(escapeAttr(out, string(b.uri)), '"')
+		out = append(AppendAttr(out, string(b.uri)), '"')
 	}
 	if !known(nil) { // what it stands in later may have a default namespace
 		out = append(out, ` xmlns=""`...)

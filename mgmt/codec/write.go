@@ -338,7 +338,7 @@ func AppendPrefixes(b []byte, s *yang.Schema, path string) []byte {
 			if m := s.Modules[name]; m != nil && !contains(done, name) {
 				done = append(done, name)
 				b = append(append(append(b, " xmlns:"...), name...), '=', '"')
-				b = append(escapeAttr(b, m.Namespace), '"')
+				b = append(AppendAttr(b, m.Namespace), '"')
 			}
 		}
 		i = max(j, i+1)
@@ -393,8 +393,9 @@ func escape(b []byte, s string) []byte {
 	return append(b, s[from:]...)
 }
 
-// escapeAttr is escape for the value of an attribute in double quotes.
-func escapeAttr(b []byte, s string) []byte {
+// AppendAttr writes the value of an attribute, for double quotes, so that a
+// reader gets it back as it was.
+func AppendAttr(b []byte, s string) []byte {
 	for _, c := range []byte(string(escape(nil, s))) {
 		switch c {
 		case '"':

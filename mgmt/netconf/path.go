@@ -103,18 +103,4 @@ func appendText(b []byte, s string) []byte { return codec.AppendText(b, s) }
 
 // appendAttr appends an attribute value, for double quotes, so that a reader
 // gets it back as it was.
-func appendAttr(b []byte, s string) []byte {
-	for _, c := range codec.AppendText(nil, s) {
-		switch c {
-		case '"':
-			b = append(b, "&quot;"...)
-		case '\n':
-			b = append(b, "&#10;"...)
-		case '\t':
-			b = append(b, "&#9;"...)
-		default:
-			b = append(b, c)
-		}
-	}
-	return b
-}
+func appendAttr(b []byte, s string) []byte { return codec.AppendAttr(b, s) }
