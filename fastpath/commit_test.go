@@ -285,7 +285,7 @@ func TestInterfaceLife(t *testing.T) {
 		Iface: iface.Change{Delete: []string{"c"}},
 		Neigh: neigh.Change{Delete: []neigh.Key{{Iface: "c", Addr: netip.MustParseAddr("10.0.3.2")}, {Iface: "c", Addr: netip.MustParseAddr("2001:db8:3::2")}, {Iface: "c", Addr: netip.MustParseAddr("10.0.2.2")}}},
 		Route: route.Change{Delete: []netip.Prefix{netip.MustParsePrefix("10.0.3.0/24"), netip.MustParsePrefix("10.0.3.1/32"),
-			netip.MustParsePrefix("2001:db8:3::/64"), netip.MustParsePrefix("2001:db8:3::1/128")}},
+			netip.MustParsePrefix("2001:db8:3::/64"), netip.MustParsePrefix("2001:db8:3::1/128"), netip.MustParsePrefix("2001:db8:3::/128")}},
 	}
 	b.Apply(&gone)
 	b.Forget()
@@ -357,8 +357,8 @@ func TestStates(t *testing.T) {
 		s.Ifaces[0].Counters.RxOctets != 174 || s.Ifaces[0].Counters.RxUnicast != 2 {
 		t.Errorf("interfaces %+v", s.Ifaces)
 	}
-	if len(s.Routes) != 10 {
-		t.Errorf("%d routes, want 10", len(s.Routes))
+	if len(s.Routes) != 12 {
+		t.Errorf("%d routes, want 12", len(s.Routes))
 	}
 	for _, r := range s.Routes {
 		if !r.Resolved {

@@ -79,7 +79,7 @@ func answer(addr string, mac byte) []byte {
 		src = netip.AddrFrom16(pkt.LinkLocal6(testbed.MAC(2)))
 	}
 	sol := pkt.ND{Type: pkt.ICMPv6NeighborSol, Target: a.As16(), Src: src.As16()}
-	return b[:pkt.NeighborAdvertisement(b, &sol, testbed.MAC(2), testbed.MAC(mac), 0)]
+	return b[:pkt.NeighborAdvertisement(b, &sol, sol.Target, testbed.MAC(2), testbed.MAC(mac), 0)]
 }
 
 func neighbour(b *testbed.Bed, addr string) neigh.State {

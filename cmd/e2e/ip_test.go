@@ -185,7 +185,7 @@ func (b *ipBed) flows(to string, n int) {
 func TestIPWithTheKernel(t *testing.T) {
 	b := newIPBed(t)
 	b.configure("")
-	for _, to := range []string{"10.1.0.1", "10.255.0.1", "10.254.0.1", "192.0.2.5", "2001:db8:1::1", "2001:db8:ff::1", "198.51.100.1", "2001:db8:f::1"} {
+	for _, to := range []string{"10.1.0.1", "10.255.0.1", "10.254.0.1", "192.0.2.5", "2001:db8:1::1", "2001:db8:1::", "2001:db8:2:1::", "2001:db8:ff::1", "198.51.100.1", "2001:db8:f::1"} {
 		b.answered(to)
 	}
 	for _, size := range []string{"1473", "3000", "20000", "65000"} {

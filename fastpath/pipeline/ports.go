@@ -3,6 +3,7 @@ package pipeline
 import (
 	"net/netip"
 
+	"vrouter/pkg/pkt"
 	"vrouter/pkg/sal"
 )
 
@@ -36,6 +37,25 @@ type Iface struct {
 	// section 5.4), RA what the router advertises here; nil: nothing.
 	DAD uint8
 	RA  *RouterAdvert
+}
+
+// Anycast tells whether a is the subnet-router anycast address of one of the
+// interface's subnets (RFC 4291 section 2.6.1), and gives the own address in that
+// subnet, which is to be the source of answers: an anycast address does not say who
+// it was.
+func (x *Iface) Anycast(a netip.Addr) (own netip.Addr, ok bool) {
+	if !x.Forward[V6] {
+		return own, false
+	}
+	for _, p := range x.Addrs {
+		if p.Addr() == a {
+			return a, false
+		}
+		if s, is := pkt.SubnetRouter(p); is && s == a && !ok {
+			own, ok = p.Addr(), true
+		}
+	}
+	return own, ok
 }
 
 // RouterAdvert is what Router Advertisements of an interface say, and when they

@@ -91,6 +91,16 @@ func SolicitedNode(a [16]byte) [16]byte {
 	return [16]byte{0xff, 0x02, 11: 1, 12: 0xff, 13: a[13], 14: a[14], 15: a[15]}
 }
 
+// SubnetRouter is the anycast address that all routers of an interface's subnet
+// have, p being one of its addresses with the prefix length (RFC 4291 section
+// 2.6.1). There is none on links with two ends (RFC 6164 section 5.1: /127) nor
+// for a single address, nor where p itself is that address. That of fe80::/64 is
+// left out: who asks on a link has the routers' group.
+func SubnetRouter(p netip.Prefix) (a netip.Addr, ok bool) {
+	a = p.Masked().Addr()
+	return a, p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast() && p.Bits() < 127 && a != p.Addr()
+}
+
 // MulticastMAC6 is the Ethernet address of an IPv6 multicast group (RFC 2464
 // section 7).
 func MulticastMAC6(a [16]byte) MAC { return MAC{0x33, 0x33, a[12], a[13], a[14], a[15]} }

@@ -110,19 +110,24 @@ func NeighborSolicitation(buf []byte, dst *MAC, src MAC, ip, target [16]byte) in
 // NeighborAdvertisement writes the frame that answers sol: its target is at
 // mac. The answer goes to who asked, to everybody when that was a check for a
 // duplicate. flags is NDRouter or 0; solicited and override are set as RFC
-// 4861 section 7.2.4 has them. to is the MAC address of who asked.
-func NeighborAdvertisement(buf []byte, sol *ND, to, mac MAC, flags uint8) int {
+// 4861 section 7.2.4 has them. to is the MAC address of who asked. from is what
+// to answer from: sol.Target, or where that is an anycast address, which overrides
+// no other router's answer, an own address beside it.
+func NeighborAdvertisement(buf []byte, sol *ND, from [16]byte, to, mac MAC, flags uint8) int {
 	if sol.Type != ICMPv6NeighborSol {
 		return 0
 	}
 	dst := sol.Src
-	flags |= NDOverride | NDSolicited
+	flags |= NDSolicited
+	if from == sol.Target {
+		flags |= NDOverride
+	}
 	if sol.DAD() {
 		dst = allNodes
 		to = MulticastMAC6(dst)
 		flags &^= NDSolicited
 	}
-	return ndFrame(buf, to, mac, sol.Target, dst, ndLen+8, ICMPv6NeighborAdv, flags, sol.Target, NDTargetLinkAddr)
+	return ndFrame(buf, to, mac, from, dst, ndLen+8, ICMPv6NeighborAdv, flags, sol.Target, NDTargetLinkAddr)
 }
 
 // NeighborAnnouncement writes an advertisement that nobody asked for, to all

@@ -452,7 +452,7 @@ func TestNeighborDiscovery(t *testing.T) {
 		t.Fatalf("%v %v %+v", p, ok, sol)
 	}
 
-	n = NeighborAdvertisement(buf, &sol, peer, me, NDRouter)
+	n = NeighborAdvertisement(buf, &sol, sol.Target, peer, me, NDRouter)
 	pk = decode(t, buf[:n], layers.LayerTypeEthernet)
 	a := pk.Layer(layers.LayerTypeICMPv6NeighborAdvertisement).(*layers.ICMPv6NeighborAdvertisement)
 	if !a.TargetAddress.Equal(host1[:]) || !a.Solicited() || !a.Override() || !a.Router() || a.Options[0].Type != layers.ICMPv6OptTargetAddress || !bytes.Equal(a.Options[0].Data, me[:]) {
@@ -463,7 +463,7 @@ func TestNeighborDiscovery(t *testing.T) {
 	if !ok || adv.Type != ICMPv6NeighborAdv || adv.LinkAddr != me || adv.Flags != NDRouter|NDSolicited|NDOverride || adv.Dst != host2 || Ethernet(buf).Dst() != peer {
 		t.Fatalf("%v %+v", ok, adv)
 	}
-	if NeighborAdvertisement(buf, &adv, peer, me, 0) != 0 {
+	if NeighborAdvertisement(buf, &adv, adv.Target, peer, me, 0) != 0 {
 		t.Error("answered an advertisement")
 	}
 
@@ -474,7 +474,7 @@ func TestNeighborDiscovery(t *testing.T) {
 	if !ok || !sol.DAD() || sol.HasLink || n != 14+40+24 {
 		t.Fatalf("%d %v %+v", n, ok, sol)
 	}
-	n = NeighborAdvertisement(buf, &sol, MAC{}, me, 0)
+	n = NeighborAdvertisement(buf, &sol, sol.Target, MAC{}, me, 0)
 	o, _ = Parse(buf[:n])
 	adv, ok = ParseND(buf[:n], &o)
 	if !ok || adv.Dst != allNodes || adv.Flags != NDOverride || Ethernet(buf).Dst() != (MAC{0x33, 0x33, 0, 0, 0, 1}) {

@@ -137,7 +137,7 @@ func Iface(name string, n byte, addrs ...string) iface.Config {
 }
 
 // Connected are the routes that addresses of interfaces bring: the prefix, and
-// the address itself as Receive.
+// the address itself as Receive; that of all routers in an IPv6 subnet as well.
 func Connected(ifs ...iface.Config) (l []route.Config) {
 	for _, c := range ifs {
 		for _, a := range c.Addrs {
@@ -145,6 +145,9 @@ func Connected(ifs ...iface.Config) (l []route.Config) {
 				l = append(l, route.Config{Prefix: a.Masked(), Iface: c.Name})
 			}
 			l = append(l, route.Config{Prefix: netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), Kind: route.Receive, Iface: c.Name})
+			if any, ok := pkt.SubnetRouter(a); ok && c.V6.Forwarding && !slices.ContainsFunc(l, func(r route.Config) bool { return r.Prefix.IsSingleIP() && r.Prefix.Addr() == any }) {
+				l = append(l, route.Config{Prefix: netip.PrefixFrom(any, 128), Kind: route.Receive, Iface: c.Name})
+			}
 		}
 	}
 	return l

@@ -153,7 +153,10 @@ func (f *Feature) heard(x *pipeline.Iface, sender netip.Addr, mac [6]byte, forUs
 	}
 }
 
-// nd takes a neighbour solicitation or advertisement (RFC 4861 section 7.2).
+// nd takes a neighbour solicitation or advertisement (RFC 4861 section 7.2). Who
+// asks for an anycast address is answered at once: waiting a random time, as
+// section 7.2.7 would have it, spreads answers over the routers of a link, and
+// holds up the first packet.
 func (f *Feature) nd(m pipeline.CtlMsg, now int64) {
 	c := f.env.Control
 	frame := c.Bytes(m.Desc)
@@ -192,16 +195,20 @@ func (f *Feature) nd(m pipeline.CtlMsg, now int64) {
 		c.Free(m.Desc)
 		return
 	}
+	from := target
 	if !own(x, target) {
-		c.Drop(m.Desc, m.In, drop.NDIgnored)
-		return
+		any := false
+		if from, any = x.Anycast(target); !any || f.tentative(x, from) {
+			c.Drop(m.Desc, m.In, drop.NDIgnored)
+			return
+		}
 	}
 	to := pkt.Ethernet(frame).Src()
 	if n.HasLink && !n.DAD() {
 		to = n.LinkAddr
 		f.heard(x, src, n.LinkAddr, true, false, now)
 	}
-	c.Send(m.Desc, pkt.NeighborAdvertisement(c.Room(m.Desc), &n, to, x.MAC, routerFlag(x)), x.Index)
+	c.Send(m.Desc, pkt.NeighborAdvertisement(c.Room(m.Desc), &n, from.As16(), to, x.MAC, routerFlag(x)), x.Index)
 }
 
 // conflict says that somebody else uses our address, once in a while: anybody on

@@ -18,8 +18,7 @@ import (
 // unique, ra.go Router Advertisements, stage.go what workers ask, table.go where
 // they look.
 //
-// Not done: address conflict detection for IPv4 (RFC 5227); redirects; proxy ARP;
-// subnet-router anycast addresses (RFC 4291 section 2.6.1).
+// Not done: address conflict detection for IPv4 (RFC 5227); redirects; proxy ARP.
 
 // Feature is the neighbours. All methods but Find4, Find6 and those of its
 // stage are called under the engine's lock.

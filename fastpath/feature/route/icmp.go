@@ -124,7 +124,11 @@ func (f *Feature) error6(c *pipeline.Ctx, k int, b []byte) {
 	var from netip.Addr
 	dhi, dlo := binary.BigEndian.Uint64(ip[24:]), binary.BigEndian.Uint64(ip[32:])
 	if spokenTo(why) || f.receives6(dhi, dlo) {
-		from = ip.DstAddr()
+		a, ok := speaker6(c, ip)
+		if !ok {
+			return
+		}
+		from = netip.AddrFrom16(a)
 	} else {
 		from = f.source(c, e.In[k], e.From[k], pipeline.V6, f.v6.Lookup(dhi, dlo))
 	}

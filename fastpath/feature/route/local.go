@@ -100,7 +100,9 @@ func deliver6(c *pipeline.Ctx, v *pipeline.Vec, i uint16) {
 				d = bare6(c, d, &o)
 				ip = pkt.IPv6(c.Pool.Bytes(d))
 			}
-			if pkt.EchoReplyV6(&o, ip, ip.Dst()) {
+			if from, ok := speaker6(c, ip); !ok {
+				c.Drop(d, in, drop.AddrTentative)
+			} else if pkt.EchoReplyV6(&o, ip, from) {
 				c.Reinject(d, in, v.From[i].Answer())
 			} else {
 				c.Drop(d, in, drop.ICMPBad)
@@ -153,17 +155,44 @@ func fragment6(c *pipeline.Ctx, d sal.Desc, in pipeline.IfIndex, from pipeline.O
 			c.Drop(d, in, drop.ICMPIgnored) // more headers than ours to repeat
 			return
 		}
-		if o.Has(pkt.FirstFragment) {
-			echo(pkt.ICMP(ip[o.L4:]), pkt.ICMPv6EchoReply)
+		own, ok := speaker6(c, ip)
+		if !ok {
+			c.Drop(d, in, drop.AddrTentative)
+			return
 		}
 		src, dst := ip.Src(), ip.Dst()
-		ip.SetSrc(dst)
+		if o.Has(pkt.FirstFragment) {
+			m := pkt.ICMP(ip[o.L4:])
+			echo(m, pkt.ICMPv6EchoReply)
+			if own != dst {
+				sum := pkt.Sum(^m.Checksum()).Add(own[:])
+				for k := 0; k < len(dst); k += 2 { // less the old one
+					sum = sum.AddUint(uint32(^binary.BigEndian.Uint16(dst[k:])))
+				}
+				binary.BigEndian.PutUint16(m[2:], sum.Checksum())
+			}
+		}
+		ip.SetSrc(own)
 		ip.SetDst(src)
 		ip.SetHopLimit(64)
 		c.Reinject(d, in, from.Answer())
 	default:
 		unserved(c, d, in, from, o.Proto)
 	}
+}
+
+// speaker6 is the own address that a packet to the vRouter is answered from: the
+// one it was sent to, or where that is an anycast address the one beside it; false
+// while that is tentative.
+func speaker6(c *pipeline.Ctx, ip pkt.IPv6) (from [16]byte, ok bool) {
+	from = ip.Dst()
+	h, _ := c.Env.FIB.Path6(binary.BigEndian.Uint64(ip[24:]), binary.BigEndian.Uint64(ip[32:]))
+	if x := c.Snap.Ifaces.At(c.Env.Adj.At(h).If()); x != nil && c.Env.Adj.At(h).Kind() == pipeline.AdjReceive {
+		if own, any := x.Anycast(netip.AddrFrom16(from)); any {
+			return own.As16(), !c.Env.Tentative.Load().HasAddr(x.Index, own)
+		}
+	}
+	return from, true
 }
 
 // object6 ends a packet to the vRouter for its extension headers.

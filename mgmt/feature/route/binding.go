@@ -85,7 +85,7 @@ func (b *Binding) Watches() []string {
 	return []string{
 		interfacePath + "/name", interfacePath + "/type", interfacePath + "/enabled",
 		interfacePath + "/ietf-ip:ipv4/enabled", interfacePath + "/ietf-ip:ipv4/address",
-		interfacePath + "/ietf-ip:ipv6/enabled", interfacePath + "/ietf-ip:ipv6/address",
+		interfacePath + "/ietf-ip:ipv6/enabled", interfacePath + "/ietf-ip:ipv6/forwarding", interfacePath + "/ietf-ip:ipv6/address",
 	}
 }
 

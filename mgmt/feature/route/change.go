@@ -7,6 +7,7 @@ import (
 
 	"vrouter/fastpath/feature/route"
 	"vrouter/mgmt/internal/overlay"
+	"vrouter/pkg/pkt"
 )
 
 // change is what a commit does to a RIB, beside it until apply.
@@ -92,10 +93,11 @@ func (c *change) setIface(name string, is *iface) {
 		}
 	}
 	oldNets, newNets := networks(was.addrs), networks(is.addrs)
-	for _, a := range was.addrs {
-		if !slices.ContainsFunc(is.addrs, func(b netip.Prefix) bool { return a.Addr() == b.Addr() }) {
-			c.setRoute(host(a.Addr()), local, name, nil)
-			c.again(a.Addr())
+	oldOwn, newOwn := was.own(), is.own()
+	for _, a := range oldOwn {
+		if !slices.Contains(newOwn, a) {
+			c.setRoute(host(a), local, name, nil)
+			c.again(a)
 		}
 	}
 	for _, n := range oldNets {
@@ -106,10 +108,10 @@ func (c *change) setIface(name string, is *iface) {
 			}
 		}
 	}
-	for _, a := range is.addrs {
-		if !slices.ContainsFunc(was.addrs, func(b netip.Prefix) bool { return a.Addr() == b.Addr() }) {
-			c.setRoute(host(a.Addr()), local, name, &candidate{source: local, name: name, link: name, usable: true})
-			c.again(a.Addr())
+	for _, a := range newOwn {
+		if !slices.Contains(oldOwn, a) {
+			c.setRoute(host(a), local, name, &candidate{source: local, name: name, link: name, usable: true})
+			c.again(a)
 		}
 	}
 	for _, n := range newNets {
@@ -141,6 +143,22 @@ func networks(addrs []netip.Prefix) (nets []netip.Prefix) {
 		}
 	}
 	return nets
+}
+
+// own are the addresses that packets to the router have on an interface.
+func (i *iface) own() []netip.Addr {
+	l := make([]netip.Addr, 0, 2*len(i.addrs))
+	for _, a := range i.addrs {
+		l = append(l, a.Addr())
+	}
+	if i.router && !i.loop {
+		for _, p := range i.addrs {
+			if a, ok := pkt.SubnetRouter(p); ok && !slices.Contains(l, a) {
+				l = append(l, a)
+			}
+		}
+	}
+	return l
 }
 
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

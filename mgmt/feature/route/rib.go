@@ -139,9 +139,12 @@ func (d *dest) find(s source, name string) *candidate {
 // iface is what routing needs of an interface. It is never changed. Link-local
 // addresses of IPv6 are not among its addrs: they are not a matter of routing.
 type iface struct {
-	up    [2]bool // by family: enabled, and so is the family
-	loop  bool    // a loopback interface
-	addrs []netip.Prefix
+	up   [2]bool // by family: enabled, and so is the family
+	loop bool    // a loopback interface
+	// router: it forwards IPv6, and so has the subnet-router anycast addresses of
+	// its prefixes (RFC 4291 section 2.6.1).
+	router bool
+	addrs  []netip.Prefix
 }
 
 // id names a static route.

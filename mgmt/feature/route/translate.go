@@ -94,6 +94,7 @@ func (b *Binding) iface(c *data.Container) *iface {
 	}
 	if v.Ipv6 != nil && *v.Ipv6.Enabled {
 		out.up[1] = true
+		out.router = *v.Ipv6.Forwarding
 		for _, a := range v.Ipv6.Address {
 			if ip := netip.MustParseAddr(*a.Ip); !ip.IsLinkLocalUnicast() {
 				out.addrs = append(out.addrs, netip.PrefixFrom(ip, int(*a.PrefixLength)))
