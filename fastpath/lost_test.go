@@ -15,22 +15,31 @@ import (
 // plug is a driver whose devices can be pulled out.
 type plug struct {
 	there bool
+	name  string // "plug" when it is ""
+	// up is what was done last to the device that all ports are on.
+	up    *bool
 	ports []*plugPort
 }
 
-func (d *plug) Name() string { return "plug" }
+func (d *plug) Name() string {
+	if d.name != "" {
+		return d.name
+	}
+	return "plug"
+}
 
 func (d *plug) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
 	if !d.there {
 		return nil, sal.ErrNotFound
 	}
-	p := &plugPort{cfg: cfg, pool: pool, out: make([]uint32, 3)}
+	p := &plugPort{d: d, cfg: cfg, pool: pool, out: make([]uint32, 3)}
 	p.out = p.out[:pool.Take(p.out)]
 	d.ports = append(d.ports, p)
 	return p, nil
 }
 
 type plugPort struct {
+	d                    *plug
 	cfg                  sal.PortConfig
 	pool                 *sal.Pool
 	out                  []uint32
@@ -51,6 +60,9 @@ func (p *plugPort) Held() int               { return len(p.out) }
 func (p *plugPort) SetUp(up bool) error {
 	if p.up = up; !up {
 		p.downs++
+	}
+	if p.d.up != nil {
+		*p.d.up = up
 	}
 	return nil
 }
@@ -130,6 +142,35 @@ func TestLost(t *testing.T) {
 	tick()
 	if d.ports[1].turns <= turns {
 		t.Error("the worker does not use the new port")
+	}
+}
+
+// TestOtherDriver: when a device gets another driver's port, in the same interface
+// or another one, it is not set down by the port that leaves it.
+func TestOtherDriver(t *testing.T) {
+	up := false
+	one, two := &plug{there: true, name: "one", up: &up}, &plug{there: true, name: "two", up: &up}
+	b := testbed.New(t, func(o *fastpath.Options) { o.Registry.AddDriver(one); o.Registry.AddDriver(two) })
+	c := testbed.Iface("a", 1, "10.0.0.1/24")
+	c.Driver, c.Device = "one", "dev"
+	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+	b.Advance(time.Second)
+	c.Driver = "two"
+	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+	b.Advance(time.Second)
+	if !one.ports[0].closed || two.ports[0].closed || !up {
+		t.Errorf("another driver: the first port closed %v, the second %v, device up %v", one.ports[0].closed, two.ports[0].closed, up)
+	}
+	c.Name, c.Driver = "b", "one"
+	b.Apply(&fastpath.Change{Iface: iface.Change{Delete: []string{"a"}, Set: []iface.Config{c}}})
+	b.Advance(time.Second)
+	if !two.ports[0].closed || one.ports[1].closed || !up {
+		t.Errorf("another interface: the first port closed %v, the second %v, device up %v", two.ports[0].closed, one.ports[1].closed, up)
+	}
+	b.Apply(&fastpath.Change{Iface: iface.Change{Delete: []string{"b"}}})
+	b.Advance(time.Second)
+	if up || !one.ports[1].closed {
+		t.Error("the last port leaves its device up")
 	}
 }
 
