@@ -195,3 +195,23 @@ func TestParams(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// limited is a driver whose ports take smaller MTUs than others.
+type limited struct{ *plug }
+
+func (limited) MaxMTU() int { return 1902 }
+
+// TestMTULimit: what a driver cannot take is refused at the interface's MTU, before
+// a port is opened.
+func TestMTULimit(t *testing.T) {
+	d := limited{&plug{there: true}}
+	b := testbed.New(t, func(o *fastpath.Options) { o.Registry.AddDriver(d) })
+	c := testbed.Iface("a", 1, "10.0.0.1/24")
+	c.Driver, c.MTU = "plug", 1903
+	b.Refused(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}}, "a", "MTU")
+	if len(d.ports) != 0 {
+		t.Error("a port was opened")
+	}
+	c.MTU = 1902
+	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+}
