@@ -16,12 +16,20 @@ func sas(root *data.Container) *table {
 		column{"LIFETIME", text})
 	for _, s := range entries(sub(root, "ipsec-ikeless", "sad"), "sad-entry") {
 		c, replay := sub(s, "ipsec-sa-config"), sub(s, "ipsec-sa-state", "replay-stats")
-		t.add(val(s, "name"), direction(s, replay), spi(num(c, "spi")), val(s, "reqid"), val(c, "tunnel", "local")+" → "+val(c, "tunnel", "remote"),
+		t.add(val(s, "name"), direction(s, replay), spi(num(c, "spi")), val(s, "reqid"), tunnel(sub(c, "tunnel")),
 			encapsulation(c), peer(sub(s, "peer")), mtu(sub(s, "mtu")), selector(sub(c, "traffic-selector")), or(val(replay, "seq-number-counter"), val(replay, "replay-window", "t")),
 			count(s, "counters", "packets"), count(s, "counters", "bytes"), dropped(s),
 			strings.TrimSpace(val(s, "placement", "engine")+" "+val(s, "placement", "mode")), lifetime(s))
 	}
 	return t
+}
+
+// tunnel is the ends of a tunnel, which transport mode has not.
+func tunnel(t *data.Container) string {
+	if t == nil {
+		return "transport"
+	}
+	return val(t, "local") + " → " + val(t, "remote")
 }
 
 // direction is what is configured or what the state of its sequence numbers
@@ -135,10 +143,9 @@ func policies(root *data.Container) *table {
 		column{"SELECTOR", text}, column{"TUNNEL", text}, column{"PACKETS", number}, column{"BYTES", number})
 	for _, p := range entries(sub(root, "ipsec-ikeless", "spd"), "spd-entry") {
 		c := sub(p, "ipsec-policy-config")
-		tunnel := sub(c, "processing-info", "ipsec-sa-cfg", "tunnel")
 		ends := ""
-		if tunnel != nil {
-			ends = val(tunnel, "local") + " → " + val(tunnel, "remote")
+		if val(c, "processing-info", "action") == "protect" {
+			ends = tunnel(sub(c, "processing-info", "ipsec-sa-cfg", "tunnel"))
 		}
 		t.add(val(p, "name"), val(p, "direction"), or(val(c, "processing-info", "action"), "discard"), val(p, "reqid"),
 			selector(sub(c, "traffic-selector")), ends, count(p, "counters", "packets"), count(p, "counters", "bytes"))

@@ -117,6 +117,8 @@ const (
 	IPsecUnprotected
 	IPsecPolicyMismatch
 	IPsecOpaque
+	IPsecTransit
+	IPsecFragment
 	SALDevice
 	SALQueueFull
 
@@ -208,7 +210,7 @@ var Table = [N]Info{
 	ESPBadICV:           {"esp-bad-icv", Attack, "ESP integrity check failed."},
 	ESPShort:            {"esp-short", Attack, "ESP packet too short, or of a length that the algorithm cannot make."},
 	ESPBadPad:           {"esp-bad-pad", Attack, "ESP padding is not what RFC 4303 prescribes."},
-	ESPBadNext:          {"esp-bad-next", Attack, "ESP next header is not an IP version the SA carries, or contradicts the inner packet."},
+	ESPBadNext:          {"esp-bad-next", Attack, "ESP next header is none that the SA carries, or contradicts the inner packet."},
 	ESPSeqOverflow:      {"esp-seq-overflow", Config, "The SA has no sequence number left: it must be replaced."},
 	ESPSeqStale:         {"esp-seq-stale", Resource, "The SA's sequence numbers were lost with the last boot: it must be replaced."},
 	ESPNoRoom:           {"esp-no-room", Resource, "No room in the buffer for the ESP headers or trailer."},
@@ -223,6 +225,8 @@ var Table = [N]Info{
 	IPsecUnprotected:    {"ipsec-unprotected", Attack, "Packet came in the clear where policy says protect."},
 	IPsecPolicyMismatch: {"ipsec-policy-mismatch", Attack, "Packet came through an SA that policy does not allow for it."},
 	IPsecOpaque:         {"ipsec-opaque", Config, "The fields that policy needs (ports, fragments, extension headers) cannot be seen."},
+	IPsecTransit:        {"ipsec-transit", Config, "Policy says protect in transport mode, which is for packets of the vRouter itself (RFC 4301 section 4.1)."},
+	IPsecFragment:       {"ipsec-fragment", Config, "Policy says protect in transport mode, which is for whole packets (RFC 4303 section 3.3.4), and this is a fragment."},
 	SALDevice:           {"sal-device", Fault, "The crypto engine failed or is gone."},
 	SALQueueFull:        {"sal-queue-full", Resource, "The crypto engine's queue is full."},
 

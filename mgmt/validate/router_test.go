@@ -107,8 +107,11 @@ func TestRouterErrors(t *testing.T) {
 		{"the port's default mtu counts", fmt.Sprintf(ifc, `<port xmlns="urn:vrouter:yang:vrouter-port"><mtu xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" nc:operation="delete"/></port>`),
 			"operation-failed must-violation /ietf-interfaces:interfaces/interface[name='wan0']/ietf-ip:ipv4/mtu"},
 		{"interface in use", `<interfaces xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces"><interface nc:operation="delete"><name>wan0</name></interface></interfaces>`, "data-missing instance-required"},
-		{"not a tunnel any more", fmt.Sprintf(sad, sa, `<ipsec-sa-config><mode nc:operation="delete"/></ipsec-sa-config>`),
-			"data-missing - " + saPath + "mode"},
+		{"no SPI", fmt.Sprintf(sad, sa, `<ipsec-sa-config><spi nc:operation="delete"/></ipsec-sa-config>`),
+			"data-missing - " + saPath + "spi"},
+		{"cut as no SA in transport mode is", fmt.Sprintf(sad, "x", `<ipsec-sa-config><spi>999</spi><traffic-selector><local-prefix>192.0.2.1/32</local-prefix><remote-prefix>192.0.2.2/32</remote-prefix></traffic-selector></ipsec-sa-config>
+<mtu xmlns="urn:vrouter:yang:vrouter-mtu"><fragmentation>after-encryption</fragmentation></mtu>`),
+			"unknown-element - /ietf-i2nsf-ikeless:ipsec-ikeless/sad/sad-entry[name='x']/vrouter-mtu:mtu/fragmentation"},
 	} {
 		new := edit(t, v, start, c.xml)
 		_, _, errs := v.Change(start, new, refs)

@@ -420,19 +420,13 @@ func (p *prepared) Publish() {
 	f := p.f
 	p.done()
 	clamps := int32(0)
-	taken := map[string]bool{} // devices that ports of other drivers have by now
-	for _, e := range p.set {
-		if old := f.byI[e.index]; e.port != nil && (old == nil || old.port != e.port) {
-			taken[device(&e.cfg)] = true
-		}
-	}
 	for _, e := range p.gone {
 		delete(f.byN, e.cfg.Name)
 		f.byI[e.index] = nil
 		clamps -= e.clamps()
-		port, index, keep := e.port, e.index, taken[device(&e.cfg)]
+		port, index := e.port, e.index
 		f.env.Grace.Retire(func() {
-			f.closePort(port, keep)
+			f.closePort(port)
 			f.free = append(f.free, index)
 		})
 	}
@@ -440,9 +434,9 @@ func (p *prepared) Publish() {
 		old := f.byI[e.index]
 		clamps += e.clamps() - old.clamps()
 		if old != nil && old.port != e.port {
-			port, keep := old.port, taken[device(&old.cfg)]
+			port := old.port
 			e.keepStats(port)
-			f.env.Grace.Retire(func() { f.closePort(port, keep) })
+			f.env.Grace.Retire(func() { f.closePort(port) })
 		}
 		if e.port != nil && !slices.Contains(p.reopen, e) {
 			f.setUp(e, old)
@@ -474,7 +468,7 @@ func (p *prepared) Reopen() map[pipeline.IfIndex]*pipeline.Iface {
 	m := map[pipeline.IfIndex]*pipeline.Iface{}
 	for _, e := range p.reopen {
 		e.keepStats(e.port)
-		p.f.closePort(e.port, false)
+		p.f.closePort(e.port)
 		e.port = nil
 		if err := e.open(p.f.env, p.workers); err != nil {
 			// The commit stands: the interface is down, and Tick tries again.
@@ -510,15 +504,11 @@ func (f *Feature) setUp(e, old *entry) {
 	e.link = e.port.Link()
 }
 
-// closePort closes a port. keepUp: its device is another port's, which has set it
-// up.
-func (f *Feature) closePort(p sal.Port, keepUp bool) {
+func (f *Feature) closePort(p sal.Port) {
 	if p == nil {
 		return
 	}
-	if !keepUp {
-		_ = p.SetUp(false)
-	}
+	_ = p.SetUp(false)
 	if err := p.Close(); err != nil {
 		f.env.Log.Error("port could not be closed", "port", p.Info().Name, "error", err)
 	}
@@ -580,7 +570,7 @@ func (f *Feature) tell(e *entry, kind event.Kind, text string) {
 func (f *Feature) Close() {
 	for _, e := range f.byI {
 		if e != nil {
-			f.closePort(e.port, false)
+			f.closePort(e.port)
 			e.port = nil
 		}
 	}

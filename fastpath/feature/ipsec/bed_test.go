@@ -107,7 +107,7 @@ func over6(s *ipsec.SA) { s.Local, s.Remote = addr(own6), addr(peer6) }
 
 // protect is the policy for an SA.
 func protect(s *ipsec.SA) ipsec.Policy {
-	return ipsec.Policy{Name: "p-" + s.Name, Direction: s.Direction, Order: 100, ReqID: s.ReqID, Selector: s.Selector}
+	return ipsec.Policy{Name: "p-" + s.Name, Direction: s.Direction, Order: 100, ReqID: s.ReqID, Mode: s.Mode, Selector: s.Selector}
 }
 
 func sas(l ...ipsec.SA) *fastpath.Change { return &fastpath.Change{IPsec: ipsec.Change{SetSA: l}} }

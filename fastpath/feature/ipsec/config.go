@@ -1,5 +1,5 @@
-// Package ipsec is ESP tunnel mode (RFC 4303) behind an SPD and a SAD (RFC
-// 4301), with the algorithms of sal: AES-GCM, AES-CBC, AES-CTR and NULL with
+// Package ipsec is ESP (RFC 4303) in tunnel and transport mode behind an SPD and
+// a SAD (RFC 4301), with the algorithms of sal: AES-GCM, AES-CBC, AES-CTR and NULL with
 // HMAC, ChaCha20-Poly1305. It fails closed: where a policy says protect and no SA can
 // do it, the packet is dropped under a name.
 package ipsec
@@ -21,6 +21,20 @@ const (
 	Protect Action = iota
 	Bypass
 	Discard
+)
+
+// Mode is what ESP protects (RFC 4301 section 4.1).
+type Mode uint8
+
+// The modes.
+const (
+	// Tunnel protects whole IP packets, each inside another one between the ends of
+	// the SA.
+	Tunnel Mode = iota
+	// Transport protects what IP packets carry, behind their own headers. It is for
+	// packets from and to the vRouter itself only: a packet that is merely forwarded
+	// never gets into such an SA, nor out of one.
+	Transport
 )
 
 // PortRange is inclusive at both ends.
@@ -47,9 +61,11 @@ type Policy struct {
 	Order    uint64
 	Action   Action
 	ReqID    uint64 // Protect: which SAs may do it
+	Mode     Mode   // Protect: theirs
 	Selector Selector
 	// LocalTunnel and RemoteTunnel are the outer addresses a Protect policy
-	// wants; an SA must have the same.
+	// wants; an SA must have the same. Neither is valid: any, as it must be with
+	// Transport.
 	LocalTunnel, RemoteTunnel netip.Addr
 }
 
@@ -133,6 +149,12 @@ type SA struct {
 	// ReplayWindow is how many packets the replay window of an inbound SA holds,
 	// 32 to 8192; 0 is off, which cannot be had with ESN.
 	ReplayWindow uint32
+	// Mode says what the SA protects. With Transport there is no outer header: Local
+	// and Remote are the addresses of the packets themselves, the selector has these
+	// two and no others, and the fields that are about an outer header or about what
+	// is forwarded stay zero: DF, Fragmentation, MSS, DSCP, FollowPeer. Packets that do
+	// not fit are cut behind the encryption.
+	Mode Mode
 	// DF is what the outer IPv4 header has.
 	DF            DF
 	Fragmentation Fragmentation
@@ -173,7 +195,7 @@ type UDP struct{ Local, Remote uint16 }
 // Lifetime limits the use of an SA. 0 is no limit.
 type Lifetime struct {
 	Time    uint32 // seconds since the SA was made
-	Bytes   uint64 // of inner IP packets
+	Bytes   uint64 // of inner IP packets; of what packets carry, with Transport
 	Packets uint64
 	Idle    uint32 // seconds since the last packet, or since it was made
 }
@@ -213,7 +235,7 @@ type SAState struct {
 	Expired []string
 	Ended   bool
 	Packets uint64
-	Bytes   uint64 // inner IP packets
+	Bytes   uint64 // as in Lifetime
 	Seq     uint64 // last used (outbound) or top of the window (inbound)
 	Window  uint32 // packets, 0: off
 	Bitmap  uint64 // the newest 64 of the window, bit i = Seq-i seen; 0 without one

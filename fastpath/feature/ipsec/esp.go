@@ -9,7 +9,7 @@ import (
 )
 
 // ESP in tunnel mode around an IP packet (RFC 4303 section 2), and in UDP (RFC
-// 3948 section 2.1):
+// 3948 section 2.1); transport.go has the other mode:
 //
 //	| outer IP | UDP | SPI | sequence | IV | inner IP … | pad | pad length | next header | ICV |
 //	                                       '------------ encrypted ---------------------'
@@ -29,13 +29,17 @@ const (
 )
 
 // innerMTU is the largest inner packet whose ESP packet fits into mtu, 0 when
-// none does.
+// none does. In transport mode it is the largest packet without options.
 func (r *record) innerMTU(mtu uint32) uint32 {
 	head, mask := uint32(r.hdrLen)+uint32(r.prefix)+uint32(r.icv), uint32(r.mask)
 	if mtu < head+mask+1 {
 		return 0
 	}
-	return (mtu-head)&^mask - espTrailer
+	n := (mtu-head)&^mask - espTrailer
+	if r.flags&recTransport != 0 {
+		n += uint32(r.hdrLen - r.udp) // the header is the packet's own
+	}
+	return n
 }
 
 // textLen is the length of the text around a packet of n bytes: with padding and

@@ -3,6 +3,7 @@ package ipsec_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -17,10 +18,11 @@ import (
 )
 
 // FuzzESP sends a frame into the WAN of a whole router with tunnels of all
-// families, bare and in UDP: either any bytes at all, with a good Ethernet header or as they are,
+// families, and SAs in transport mode, bare and in UDP: either any bytes at all, with a good Ethernet header or as they are,
 // or any bytes that a peer has sealed, so that they get behind the ICV. Whatever they are: the packet dies at most once, the
 // SA counts it at most once, and what reaches the LAN is the clear packet that
-// was sent, or exactly what the peer has sealed. (The bed checks the buffers at
+// was sent, or exactly what the peer has sealed. What came in transport mode reaches
+// nobody, and is not answered in the clear. (The bed checks the buffers at
 // its end.)
 func FuzzESP(f *testing.F) {
 	for n := range byte(8) {
@@ -46,10 +48,24 @@ func FuzzESP(f *testing.F) {
 			f.Add(sa, byte(0), p.outer(p.sa.Remote, p.sa.Local, 17, p.udp(40500, 4500, x)))
 		}
 	}
+	for n := byte(8); n < 16; n++ {
+		p, sa := peerOf(fuzzSA(n)), fuzzHow(n)
+		b := ping(n&2 != 0, 100)
+		hl, _ := upper(b)
+		f.Add(sa, byte(0), p.dress(b))
+		f.Add(sa|4, byte(0), append(bytes.Clone(b[hl:]), 1, 2, 2, b[map[int]int{20: 9, 40: 6}[hl]]))
+		for _, next := range []byte{0, 4, 6, 17, 41, 43, 44, 50, 51, 58, 59, 60, 255} {
+			f.Add(sa|4, byte(0), append(bytes.Clone(b), 1, 2, 2, next))
+			f.Add(sa|4, byte(0), append(bytes.Clone(b[hl:hl+10]), 1, 2, 2, next))
+			f.Add(sa|4, byte(0), []byte{0, next})
+		}
+		p.options = true
+		f.Add(sa, byte(0), p.send(b[hl:]))
+	}
 	s := newSite(f, func(o *fastpath.Options) { o.Log = slog.New(slog.DiscardHandler) })
 	f.Cleanup(func() { s.T = f })
 	ch, peers := &fastpath.Change{}, map[byte]*peer{}
-	for sa := range byte(8) {
+	for sa := range byte(16) {
 		a := fuzzSA(sa)
 		ch.IPsec.SetSA = append(ch.IPsec.SetSA, a)
 		peers[sa] = peerOf(a)
@@ -63,7 +79,7 @@ func FuzzESP(f *testing.F) {
 			return
 		}
 		s.T = t
-		p := peers[how&3|how>>2&4]
+		p := peers[how&3|how>>2&12]
 		packet := data
 		if how&4 != 0 {
 			for (len(data)+8+8+16)%4 != 0 {
@@ -88,6 +104,14 @@ func FuzzESP(f *testing.F) {
 		n := s.opened() - before
 		if n > 1 {
 			t.Errorf("one packet counted %d times", n)
+		}
+		if p.sa.Mode == ipsec.Transport && how&4 != 0 && n > 0 {
+			for _, g := range append(got[0], got[1]...) {
+				if ip := g[14:]; pkt.Ethernet(g).Type() != pkt.TypeARP && !(ip[0]>>4 == 6 && ip[6] == pkt.ProtoICMPv6 && ip[40] == pkt.ICMPv6NeighborSol) {
+					t.Errorf("sealed\n%x, came out\n%x", data, ip)
+				}
+			}
+			return
 		}
 		for _, g := range got[0] {
 			ip := g[14:]
@@ -188,18 +212,24 @@ func (s *site) drops(why ...drop.Reason) (n uint64) {
 
 // fuzzHow is the first argument of FuzzESP for an SA; bit 2 says that the data are
 // to be sealed.
-func fuzzHow(n byte) byte { return n&3 | n&4<<2 }
+func fuzzHow(n byte) byte { return n&3 | n&12<<2 }
 
-// fuzzSA is one of eight inbound SAs: bit 0 the inner family, bit 1 the outer, bit
-// 2 UDP.
+// fuzzSA is one of 16 inbound SAs: bit 0 the inner family, bit 1 the outer, bit
+// 2 UDP, bit 3 transport mode.
 func fuzzSA(n byte) ipsec.SA {
-	a := testSA("in"+string('0'+n), 0, n&1 != 0)
+	a := testSA(fmt.Sprint("in", n), 0, n&1 != 0)
 	a.SPI, a.ESN = 0x1000+uint32(n), n&2 != 0
 	if n&2 != 0 {
 		over6(&a)
 	}
-	if n&4 != 0 {
+	switch {
+	case n&12 == 4:
 		follow(&a)
+	case n&4 != 0:
+		inUDP(&a)
+	}
+	if n&8 != 0 {
+		toTransport(&a)
 	}
 	return a
 }

@@ -20,6 +20,7 @@ import (
 //	late.go      how late packets come
 //	unwrap.go    what comes in UDP: ESP, IKE, keep-alives
 //	esp.go       the bytes of ESP
+//	transport.go those of ESP in transport mode
 //	pathmtu.go   what fits on the way to a peer
 //	peer.go      peers behind a NAT: where they are, and keep-alives to them
 //	spd.go, selector.go, spi.go   what policy looks up
@@ -31,7 +32,7 @@ import (
 //	engine.go    crypto engines: which SA goes to which, and what leaves them
 //	state.go     counters
 //
-// Not done: transport mode and AH; links below 576 octets on the
+// Not done: AH; links below 576 octets on the
 // way to a peer are not told of (IPv4), and no probes are sent where ICMP does not
 // come through (RFC 8899); an outer packet is not looked up in the SPD again, so
 // tunnels in tunnels need two vRouters; message types of the mobility

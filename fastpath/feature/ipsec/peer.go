@@ -271,7 +271,7 @@ func (f *Feature) sendAlive(s *sa) {
 	u.Set(s.UDP.Local, at.Port(), n)
 	u[udpLen] = 0xff
 	if s.Local.Is6() {
-		sum6(b[:size])
+		sum6(b[:size], pkt.IPv6Len)
 	}
 	f.env.Control.Forward(0, pipeline.CtlMsg{Desc: sal.MakeDesc(frame.Buf(), frame.Off()+pipeline.EthLen, uint16(size))}, adj)
 }

@@ -68,6 +68,15 @@ func (p *peer) send(inner []byte) []byte { p.seq++; return p.sendAs(p.seq, inner
 
 // sendAs makes the outer packet of any sequence number.
 func (p *peer) sendAs(seq uint64, inner []byte) []byte {
+	next := byte(4)
+	if len(inner) > 0 && inner[0]>>4 == 6 {
+		next = 41
+	}
+	return p.wrap(p.around(seq, inner, next))
+}
+
+// around makes the ESP packet around what is protected.
+func (p *peer) around(seq uint64, inner []byte, next byte) []byte {
 	text := append(append([]byte(nil), inner...), make([]byte, p.tfc)...)
 	align := p.align()
 	pad := (align-(len(text)+2)%align)%align + p.padding*align/4
@@ -78,19 +87,15 @@ func (p *peer) sendAs(seq uint64, inner []byte) []byte {
 		}
 		text = append(text, b)
 	}
-	next := p.next
-	if next == 0 {
-		next = 4
-		if len(inner) > 0 && inner[0]>>4 == 6 {
-			next = 41
-		}
+	if p.next != 0 {
+		next = p.next
 	}
 	text = append(text, byte(pad), next)
 	esp := p.sealESP(seq, text)
 	if p.spoil != nil {
 		p.spoil(esp)
 	}
-	return p.wrap(esp)
+	return esp
 }
 
 // wrap puts what is outside of ESP around it: UDP (RFC 3948 section 2.1), IP.

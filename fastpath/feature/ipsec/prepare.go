@@ -117,6 +117,10 @@ func compilePolicy(c *Policy) (q *policy, field string, err error) {
 		return nil, "Direction", fmt.Errorf("direction %d does not exist", c.Direction)
 	case c.Action > Discard:
 		return nil, "Action", fmt.Errorf("action %d does not exist", c.Action)
+	case c.Mode > Transport:
+		return nil, "Mode", fmt.Errorf("mode %d does not exist", c.Mode)
+	case c.Mode == Transport && c.LocalTunnel.IsValid():
+		return nil, "LocalTunnel", fmt.Errorf("transport mode has no tunnel addresses")
 	case c.LocalTunnel.IsValid() != c.RemoteTunnel.IsValid():
 		return nil, "LocalTunnel", fmt.Errorf("both tunnel addresses or none")
 	case !q.noTunnel && c.LocalTunnel.Is4() != c.RemoteTunnel.Is4():
@@ -168,7 +172,7 @@ func (p *prepared) sas(ch *Change) error {
 		if err != nil {
 			return refuse("Selector", err.Error())
 		}
-		s := &sa{SA: *c, tag: tagOf(c), keys: keysOf(c), sel: &scope{sel, endsOf(c.Local, c.Remote)}, timer: -1}
+		s := &sa{SA: *c, tag: tagOf(c), keys: keysOf(c), sel: &scope{sel, endsOf(c.Local, c.Remote), c.Mode}, timer: -1}
 		s.layout, _ = sal.LayoutOf(c.Algorithm, c.Integrity) // checked
 		s.Key, s.IntegrityKey = nil, nil
 		if c.Direction == sal.Inbound {

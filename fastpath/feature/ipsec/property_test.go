@@ -26,7 +26,7 @@ func TestCachedIsUncached(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 11))
 			w := &world{r: r, policies: map[string]bool{}, sas: map[string]ipsec.SA{}}
 			sealed, dropped, opened := 0, 0, 0
-			for range 40 {
+			for range 60 {
 				ch := w.change()
 				e1, e2 := cached.Try(ch), plain.Try(ch)
 				if fmt.Sprint(e1) != fmt.Sprint(e2) {
@@ -152,6 +152,11 @@ func (w *world) change() *fastpath.Change {
 		case slices.ContainsFunc(c.IPsec.SetPolicy, func(p ipsec.Policy) bool { return p.Name == name }) || slices.Contains(c.IPsec.DeletePolicy, name):
 		case w.policies[name] && w.r.IntN(3) == 0:
 			c.IPsec.DeletePolicy = append(c.IPsec.DeletePolicy, name)
+		case w.r.IntN(4) == 0:
+			a := w.transportSA(name)
+			p := protect(&a)
+			p.Name, p.Order, p.ReqID = name, uint64(w.r.IntN(100))*10+uint64(name[1]-'0'), uint64(w.r.IntN(2))
+			c.IPsec.SetPolicy = append(c.IPsec.SetPolicy, p)
 		default:
 			c.IPsec.SetPolicy = append(c.IPsec.SetPolicy, ipsec.Policy{Name: name, Direction: sal.Direction(w.r.IntN(2)), Order: uint64(w.r.IntN(100))*10 + uint64(name[1]-'0'),
 				Action: []ipsec.Action{ipsec.Protect, ipsec.Protect, ipsec.Protect, ipsec.Protect, ipsec.Bypass, ipsec.Discard}[w.r.IntN(6)], ReqID: uint64(w.r.IntN(2)), Selector: w.selector()})
@@ -173,12 +178,29 @@ func (w *world) change() *fastpath.Change {
 		if w.r.IntN(2) == 0 {
 			over6(&a)
 		}
+		if w.r.IntN(4) == 0 {
+			x := w.transportSA(name)
+			a.Mode, a.Local, a.Remote, a.Selector = x.Mode, x.Local, x.Remote, x.Selector
+		}
 		if there && w.r.IntN(2) == 0 {
 			a.Key, a.Direction = old.Key, old.Direction
 		}
 		c.IPsec.SetSA = append(c.IPsec.SetSA, a)
 	}
 	return c
+}
+
+// transportSA is an SA in transport mode, whatever its other fields are.
+func (w *world) transportSA(name string) ipsec.SA {
+	a := testSA(name, sal.Direction(w.r.IntN(2)), false)
+	if w.r.IntN(2) == 0 {
+		over6(&a)
+	}
+	toTransport(&a)
+	if w.r.IntN(4) == 0 {
+		a.Selector.Proto = 17
+	}
+	return a
 }
 
 func (w *world) accept(c *fastpath.Change) {
@@ -248,8 +270,15 @@ func (w *world) packets() (lan, wan [][]byte) {
 	for range 1 + w.r.IntN(30) {
 		lan = append(lan, testbed.Frame(testbed.MAC(lanMAC), testbed.MAC(hostMAC), packet(true).IP()))
 		b := packet(false).IP()
+		if w.r.IntN(6) == 0 {
+			b = ping(w.r.IntN(2) == 0, 100)
+		}
 		if len(names) > 0 && w.r.IntN(4) > 0 {
-			b = w.in[names[w.r.IntN(len(names))]].send(b)
+			if p := w.in[names[w.r.IntN(len(names))]]; p.sa.Mode == ipsec.Transport {
+				b = p.dress(ping(p.sa.Local.Is6(), 100))
+			} else {
+				b = p.send(b)
+			}
 		}
 		wan = append(wan, testbed.Frame(testbed.MAC(wanMAC), testbed.MAC(peerMAC), b))
 	}

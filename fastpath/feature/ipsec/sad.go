@@ -68,6 +68,7 @@ const (
 	recDeaf   // to ICMP about outer packets
 	recFollow // inbound: the peer may move
 	recUDPSum // in UDP over IPv6, which wants a checksum
+	recTransport
 )
 
 // Reasons of down.
@@ -183,13 +184,45 @@ func checkSA(s *SA) (field string, err error) {
 		return "DSCP", errors.New("a DSCP has 6 bits")
 	case s.Fragmentation > AfterEncryption:
 		return "Fragmentation", fmt.Errorf("place %d of fragmentation does not exist", s.Fragmentation)
+	case s.Mode > Transport:
+		return "Mode", fmt.Errorf("mode %d does not exist", s.Mode)
 	case s.SoftAction > TerminateHold:
 		return "SoftAction", fmt.Errorf("action %d at the soft lifetime is not built", s.SoftAction)
+	}
+	if s.Mode == Transport {
+		if field, err := checkTransport(s); err != nil {
+			return field, err
+		}
 	}
 	if field, err := checkLifetimes(&s.Soft, &s.Hard); err != nil {
 		return field, err
 	}
 	return checkAlgorithms(s)
+}
+
+// checkTransport refuses what transport mode cannot have.
+func checkTransport(s *SA) (field string, err error) {
+	switch {
+	case s.Local.IsLinkLocalUnicast() || s.Remote.IsLinkLocalUnicast():
+		return "Local", fmt.Errorf("%v and %v: a link-local address means nothing without its link, which an SA does not name", s.Local, s.Remote)
+	case s.Local == s.Remote:
+		return "Remote", fmt.Errorf("%v is both ends", s.Remote)
+	case s.Selector.Local != netip.PrefixFrom(s.Local, s.Local.BitLen()):
+		return "Selector.Local", fmt.Errorf("an SA in transport mode carries packets of %v only, not of %v", s.Local, s.Selector.Local)
+	case s.Selector.Remote != netip.PrefixFrom(s.Remote, s.Remote.BitLen()):
+		return "Selector.Remote", fmt.Errorf("an SA in transport mode carries packets of %v only, not of %v", s.Remote, s.Selector.Remote)
+	case s.DF != CopyDF:
+		return "DF", errors.New("in transport mode there is no outer header to set DF in")
+	case s.DSCP != nil:
+		return "DSCP", errors.New("in transport mode there is no outer header for another DSCP")
+	case s.Fragmentation != BeforeEncryption:
+		return "Fragmentation", errors.New("in transport mode nothing is cut before encryption (RFC 4303 section 3.3.4), so there is nothing to choose")
+	case s.MSS != pipeline.NoClamp:
+		return "MSS", errors.New("in transport mode no TCP of others passes whose segments could be made smaller")
+	case s.FollowPeer:
+		return "FollowPeer", errors.New("in transport mode a peer with another address is another peer")
+	}
+	return "", nil
 }
 
 // checkAlgorithms refuses algorithms that are not there or do not go together,
@@ -263,6 +296,9 @@ func (r *record) fill(s *sa) {
 	}
 	if s.ESN {
 		r.flags |= recESN
+	}
+	if s.Mode == Transport {
+		r.flags |= recTransport
 	}
 	r.mss = s.MSS
 	if s.Fragmentation == AfterEncryption {

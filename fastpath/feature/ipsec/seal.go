@@ -132,7 +132,7 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		seq := live.Seq + 1
 		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) || total > uint64(atomic.LoadUint32(&r.path)) ||
 			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize && off+n+mask+espTrailer+icv > uint64(c.Pool.End(uint32(desc))) ||
-			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared || r.flags&recUDPSum != 0 {
+			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared || r.flags&(recUDPSum|recTransport) != 0 {
 			w.one(c, v, i, uint32(h), r)
 			continue
 		}
@@ -177,6 +177,10 @@ const (
 func (w *worker) one(c *pipeline.Ctx, v *pipeline.Vec, i uint16, h uint32, r *record) {
 	p := v.IP(i)
 	adj := w.way(c, h, r)
+	if r.flags&recTransport != 0 {
+		w.insert(c, p, v.In[i], v.From[i], h, r, adj)
+		return
+	}
 	if m := r.innerMTU(r.outerMTU(c, adj)); uint32(p.Len()) > m {
 		w.tooBig(c, v, i, h, r, adj, m)
 		return
@@ -309,7 +313,7 @@ func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
 			l.failed(c, j, r)
 		} else {
 			if r.flags&recUDPSum != 0 {
-				sum6(c.Pool.Bytes(j.Desc))
+				sum6(c.Pool.Bytes(j.Desc), int(j.Off-j.Desc.Off())-udpLen)
 			}
 			l.w.emit(c, j.Desc, x, r)
 		}

@@ -49,11 +49,12 @@ func endsOf(local, remote netip.Addr) ends {
 	return ends{addrOf(local), addrOf(remote), local.Is6()}
 }
 
-// scope is what policy asks of an SA: its selectors, and its outer addresses as
-// they are configured. (Where the peer is at present, the record has.)
+// scope is what policy asks of an SA: its selectors and mode, and its outer
+// addresses as they are configured. (Where the peer is at present, the record has.)
 type scope struct {
 	compiled
 	ends ends
+	mode Mode
 }
 
 // packet is what selectors look at, seen from the vRouter: the source of an

@@ -165,11 +165,11 @@ func (f *Feature) tune() {
 	}
 }
 
-// sum6 writes the checksum of an outer UDP packet over IPv6 that has none yet. A
+// sum6 writes the checksum of ESP in UDP over IPv6, at octet at, that has none yet. A
 // tunnel may leave it 0 (RFC 6935 section 5), but a peer need not take that, and
 // Linux, like the sockets of most, does not.
-func sum6(b []byte) {
+func sum6(b []byte, at int) {
 	ip := pkt.IPv6(b)
-	u := pkt.UDP(b[pkt.IPv6Len:])
+	u := pkt.UDP(b[at:])
 	u.SetChecksum(pkt.Pseudo6(ip.Src(), ip.Dst(), protoUDP, len(u)))
 }

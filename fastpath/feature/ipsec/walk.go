@@ -138,16 +138,16 @@ func (s In) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 
 // allowed tells whether a packet may have come through SA h: it must be inside
 // the SA's selectors, and where the SPD has something to say that must be "protect
-// it by this SA's ReqID". It ends those that may not.
+// it by this SA's ReqID, in its mode". It ends those that may not.
 func (f *Feature) allowed(v *pipeline.Vec, i uint16, h uint32, p *packet, spd *spd) bool {
 	r := f.sad.at(h)
 	sel := f.sels[h]
-	if sel != nil && sel.matches(p, false) {
+	if sel != nil && sel.matches(p, false) && (sel.mode == Tunnel || v.Flags[i]&pipeline.FlagOwn != 0) {
 		q := spd.match(sal.Inbound, p)
 		if q == nil {
 			return true
 		}
-		if q.Action == Protect && q.ReqID == r.reqid {
+		if q.Action == Protect && q.ReqID == r.reqid && q.Mode == sel.mode {
 			q.count(v, i)
 			return true
 		}
@@ -179,7 +179,8 @@ func inClear(v *pipeline.Vec, i uint16, p *packet, spd *spd) bool {
 }
 
 // esp ends an ESP packet whose SPI and outer addresses are those of an SA, which
-// must be one of bare ESP.
+// must be one of bare ESP. One in transport mode is only for packets to an own
+// address (RFC 4301 section 4.1).
 // Any other is dropped where it is for an own address, else it is somebody
 // else's and is forwarded.
 func (f *Feature) esp(v *pipeline.Vec, i uint16) bool {
@@ -192,7 +193,7 @@ func (f *Feature) esp(v *pipeline.Vec, i uint16) bool {
 	}
 	src, dst := addrs(v, i)
 	r := f.sad.at(h)
-	if !r.outer(src, dst, v.V6) {
+	if !r.outer(src, dst, v.V6) || r.flags&recTransport != 0 && v.Flags[i]&pipeline.FlagOwn == 0 {
 		return false
 	}
 	if r.udp != 0 {
@@ -251,11 +252,24 @@ func (s Out) Walk(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) []uint16 {
 
 // protect ends a packet in the newest SA of the policy that may carry it and has
 // not ended. Where there is none it is dropped: never in the clear.
+//
+// Transport mode is for whole packets that the vRouter itself has made (RFC 4301
+// section 4.1, RFC 4303 section 3.3.4). Others that its policies match are dropped.
 func (f *Feature) protect(c *pipeline.Ctx, v *pipeline.Vec, i uint16, q *policy, p *packet) {
+	if q.Mode == Transport {
+		switch {
+		case !v.From[i].Local():
+			v.Drop(i, drop.IPsecTransit)
+			return
+		case v.Flags[i]&pipeline.FlagFragment != 0:
+			v.Drop(i, drop.IPsecFragment)
+			return
+		}
+	}
 	why, ended := drop.IPsecNoSA, uint32(0)
 	for h := q.sa.Load(); h != 0; {
 		r := f.sad.at(h)
-		if sel := f.sels[h]; sel != nil && (q.noTunnel || sel.ends == q.ends) {
+		if sel := f.sels[h]; sel != nil && sel.mode == q.Mode && (q.noTunnel || sel.ends == q.ends) {
 			switch {
 			case !sel.matches(p, false):
 			case atomic.LoadUint32(&r.down)&recEnded == 0:

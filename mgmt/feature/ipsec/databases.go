@@ -3,6 +3,7 @@ package ipsec
 import (
 	"net/netip"
 
+	"vrouter/fastpath/feature/ipsec"
 	"vrouter/mgmt/internal/overlay"
 	"vrouter/pkg/sal"
 )
@@ -11,7 +12,9 @@ import (
 type policy struct {
 	dir           sal.Direction
 	reqid         uint64
-	local, remote netip.Addr
+	mode          ipsec.Mode
+	local, remote netip.Addr   // tunnel mode
+	near, far     netip.Prefix // the sides of its traffic selector
 	// What the entry says about its SAs; nil and empty where it says nothing.
 	esn        *bool
 	window     *uint32
@@ -30,6 +33,7 @@ type sa struct {
 	dir           sal.Direction
 	derived       bool // dir follows from the SPD
 	reqid         uint64
+	mode          ipsec.Mode
 	local, remote netip.Addr
 	esn           bool
 	window        uint32

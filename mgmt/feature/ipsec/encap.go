@@ -20,7 +20,7 @@ func (p *problems) encapsulation(s *ipsec.SA, v *view.Ipsec_SadEntry) {
 		}
 	}
 	s.UDP = ipsec.UDP{Local: *e.Sport, Remote: *e.Dport}
-	s.FollowPeer = *v.NatTraversal.FollowPeer
+	s.FollowPeer = s.Mode == ipsec.Tunnel && *v.NatTraversal.FollowPeer
 	s.KeepAlive = uint32(*v.NatTraversal.KeepAliveInterval)
 }
 

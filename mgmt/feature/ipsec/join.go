@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"vrouter/fastpath/feature/ipsec"
 	"vrouter/mgmt/data"
 	"vrouter/pkg/sal"
 )
@@ -43,13 +44,24 @@ func (p *policy) demanding() bool {
 	return p.esn != nil || p.window != nil || len(p.algorithms)+len(p.integrity) > 0
 }
 
-// compare refuses a contradiction between an SPD entry and an SA of the same
-// reqid and tunnel. Sequence numbers and algorithms are those of the SAs that go
+// takes tells whether an SPD entry may use an SA of its reqid: it must be of the same
+// mode, and of the same tunnel, or in transport mode between addresses of the entry.
+func (p *policy) takes(s *sa) bool {
+	switch {
+	case p.mode != s.mode:
+		return false
+	case p.mode == ipsec.Transport:
+		return p.near.Contains(s.local) && p.far.Contains(s.remote)
+	}
+	return p.local == s.local && p.remote == s.remote
+}
+
+// compare refuses a contradiction between an SPD entry and an SA that it may use. Sequence numbers and algorithms are those of the SAs that go
 // the entry's way; the replay window is always that of what comes in.
 func (t *translation) compare(policy, name string) {
 	p, _ := t.ch.policies.Get(policy)
 	s, _ := t.ch.sas.Get(name)
-	if !p.demanding() || p.local != s.local || p.remote != s.remote {
+	if !p.demanding() || !p.takes(s) {
 		return
 	}
 	bad := func(inPolicy, inSA, msg string, args ...any) {

@@ -11,13 +11,13 @@ import (
 // ipsec.SA.
 var (
 	policyLeaves = map[string]string{"Name": "/name", "Direction": "/direction", "ReqID": "/reqid",
-		"Action":   "/ipsec-policy-config/processing-info/action",
+		"Mode": policySA + "/mode", "Action": "/ipsec-policy-config/processing-info/action",
 		"Selector": policySelector, "Selector.Local": policySelector + "/local-prefix", "Selector.Remote": policySelector + "/remote-prefix",
 		"Selector.Proto": policySelector + "/inner-protocol", "Selector.LocalPorts": policySelector + "/local-ports",
 		"Selector.RemotePorts": policySelector + "/remote-ports",
 		"LocalTunnel":          policySA + "/tunnel/local", "RemoteTunnel": policySA + "/tunnel/remote"}
 	saLeaves = map[string]string{"Name": "/name", "ReqID": "/reqid", "Direction": "/vrouter-sal:direction",
-		"SPI": saConfig + "/spi", "Algorithm": saESP + "/encryption/encryption-algorithm", "Key": saESP + "/encryption/key",
+		"SPI": saConfig + "/spi", "Mode": saConfig + "/mode", "Algorithm": saESP + "/encryption/encryption-algorithm", "Key": saESP + "/encryption/key",
 		"Integrity": saESP + "/integrity/integrity-algorithm", "IntegrityKey": saESP + "/integrity/key",
 		"Fragmentation": "/vrouter-mtu:mtu/fragmentation", "IgnoreICMP": "/vrouter-mtu:mtu/learn", "MSS": "/vrouter-mtu:mtu/tcp-mss",
 		"DF": saConfig + "/tunnel/df-bit", "DSCP": saConfig + "/tunnel/dscp-mapping",

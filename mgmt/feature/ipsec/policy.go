@@ -50,14 +50,18 @@ func (b *Binding) policy(c *data.Container) (ipsec.Policy, *policy, data.Errors)
 		at.add("/reqid", "protect needs a reqid other than 0: it says which SAs protect")
 	}
 	cfg := v.IpsecPolicyConfig.ProcessingInfo.IpsecSaCfg
-	p.LocalTunnel, p.RemoteTunnel = at.tunnel(policySA+"/tunnel", cfg.Tunnel.Local, cfg.Tunnel.Remote)
+	if cfg.Mode == view.Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode_transport {
+		p.Mode = ipsec.Transport
+	} else {
+		p.LocalTunnel, p.RemoteTunnel = at.tunnel(policySA+"/tunnel", cfg.Tunnel.Local, cfg.Tunnel.Remote)
+	}
 	if len(at.errs) > 0 {
 		return p, nil, at.errs
 	}
 	// What it says about its SAs counts where it says it.
 	e := b.explicit.Fill(c).IpsecPolicyConfig
-	about := &policy{dir: p.Direction, reqid: p.ReqID, local: p.LocalTunnel, remote: p.RemoteTunnel,
-		esn: e.ProcessingInfo.IpsecSaCfg.ExtSeqNum, window: e.AntiReplayWindowSize}
+	about := &policy{dir: p.Direction, reqid: p.ReqID, mode: p.Mode, local: p.LocalTunnel, remote: p.RemoteTunnel,
+		near: p.Selector.Local, far: p.Selector.Remote, esn: e.ProcessingInfo.IpsecSaCfg.ExtSeqNum, window: e.AntiReplayWindowSize}
 	for _, a := range cfg.EspAlgorithms.Encryption {
 		x := algorithm{sal.Algorithm(*a.AlgorithmType), int(*a.KeyLength)}
 		// Where there is only one length, key-length and its default say nothing.
@@ -163,8 +167,8 @@ func (p *problems) tunnel(at string, local, remote *string) (l, r netip.Addr) {
 		return l, r
 	}
 	l, r = netip.MustParseAddr(*local), netip.MustParseAddr(*remote)
-	p.end(at+"/local", l)
-	p.end(at+"/remote", r)
+	p.end(at+"/local", l, "a tunnel")
+	p.end(at+"/remote", r, "a tunnel")
 	switch {
 	case l.Is4() != r.Is4():
 		p.add(at+"/remote", "both ends of a tunnel must be of one address family")
@@ -174,8 +178,30 @@ func (p *problems) tunnel(at string, local, remote *string) (l, r netip.Addr) {
 	return l, r
 }
 
-func (p *problems) end(leaf string, a netip.Addr) {
+// transport reads the addresses of an SA in transport mode: those of its traffic
+// selector.
+func (p *problems) transport(at string, s *ipsec.Selector) (l, r netip.Addr) {
+	for _, x := range [...]struct {
+		leaf string
+		of   netip.Prefix
+	}{{"/local-prefix", s.Local}, {"/remote-prefix", s.Remote}} {
+		if !x.of.IsSingleIP() {
+			p.add(at+x.leaf, fmt.Sprintf("an SA in transport mode has one address at each end, not %v: its packets have no others (RFC 4301 section 4.1)", x.of))
+			continue
+		}
+		p.end(at+x.leaf, x.of.Addr(), "an SA")
+		if x.of.Addr().IsLinkLocalUnicast() {
+			p.add(at+x.leaf, fmt.Sprintf("%v means nothing without its link, which an SA does not name", x.of.Addr()))
+		}
+	}
+	if s.Local == s.Remote {
+		p.add(at+"/remote-prefix", "an SA needs two different ends")
+	}
+	return s.Local.Addr(), s.Remote.Addr()
+}
+
+func (p *problems) end(leaf string, a netip.Addr, of string) {
 	if a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4In6() {
-		p.add(leaf, fmt.Sprintf("%v cannot be the end of a tunnel", a))
+		p.add(leaf, fmt.Sprintf("%v cannot be the end of %s", a, of))
 	}
 }

@@ -62,17 +62,22 @@ func (b *Binding) sa(c *data.Container) (ipsec.SA, *sa, data.Errors) {
 		s.Hard = lifetime(l.Time, l.Bytes, l.Packets, l.Idle)
 	}
 	at.order(&s.Soft, &s.Hard)
-	s.Local, s.Remote = at.tunnel(saConfig+"/tunnel", cfg.Tunnel.Local, cfg.Tunnel.Remote)
+	if cfg.Mode == view.Ipsec_SadEntry_IpsecSaConfig_Mode_transport {
+		s.Mode = ipsec.Transport
+		s.Local, s.Remote = at.transport(saSelector, &s.Selector)
+	} else {
+		s.Local, s.Remote = at.tunnel(saConfig+"/tunnel", cfg.Tunnel.Local, cfg.Tunnel.Remote)
+		b.outer(&s, v, c)
+		s.Fragmentation = fragmentations[v.Mtu.Fragmentation]
+		s.MSS = mss(*v.Mtu.TcpMss)
+	}
 	b.algorithms(&at, &s, v, c)
-	b.outer(&s, v, c)
-	s.Fragmentation = fragmentations[v.Mtu.Fragmentation]
-	s.MSS = mss(*v.Mtu.TcpMss)
 	s.IgnoreICMP = !*v.Mtu.Learn
 	at.encapsulation(&s, v)
 	if len(at.errs) > 0 {
 		return s, nil, at.errs
 	}
-	return s, &sa{dir: s.Direction, derived: v.Direction == view.Ipsec_SadEntry_Direction_UNSET, reqid: s.ReqID, local: s.Local, remote: s.Remote,
+	return s, &sa{dir: s.Direction, derived: v.Direction == view.Ipsec_SadEntry_Direction_UNSET, reqid: s.ReqID, mode: s.Mode, local: s.Local, remote: s.Remote,
 		esn: s.ESN, window: s.ReplayWindow, algorithm: algorithm{s.Algorithm, keyBits(&s)}, integrity: s.Integrity}, nil
 }
 

@@ -97,10 +97,10 @@ func One(o any) string {
 		}
 	case ipsec.Policy:
 		put("%s %s %s order=%d reqid=%d %s", o.Name, direction(o.Direction), [...]string{"protect", "bypass", "discard"}[o.Action], o.Order, o.ReqID, selector(o.Selector))
-		put("%s", tunnel(o.LocalTunnel, o.RemoteTunnel))
+		put("%s%s", transport(o.Mode), tunnel(o.LocalTunnel, o.RemoteTunnel))
 	case ipsec.SA:
-		put("%s %s spi=%d reqid=%d alg=%d key=%s esn=%t window=%d %s%s", o.Name, direction(o.Direction), o.SPI, o.ReqID, o.Algorithm,
-			hex.EncodeToString(o.Key), o.ESN, o.ReplayWindow, selector(o.Selector), tunnel(o.Local, o.Remote))
+		put("%s %s spi=%d reqid=%d alg=%d key=%s esn=%t window=%d %s%s%s", o.Name, direction(o.Direction), o.SPI, o.ReqID, o.Algorithm,
+			hex.EncodeToString(o.Key), o.ESN, o.ReplayWindow, selector(o.Selector), transport(o.Mode), tunnel(o.Local, o.Remote))
 		if o.DF != ipsec.ClearDF {
 			put(" df=%s", [...]string{"copy", "clear", "set"}[o.DF])
 		}
@@ -186,6 +186,13 @@ func selector(s ipsec.Selector) string {
 		t += fmt.Sprintf(" rports=%v", s.RemotePorts)
 	}
 	return t
+}
+
+func transport(m ipsec.Mode) string {
+	if m == ipsec.Transport {
+		return " transport"
+	}
+	return ""
 }
 
 func tunnel(l, r netip.Addr) string {

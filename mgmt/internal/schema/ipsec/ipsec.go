@@ -500,6 +500,8 @@ func (e E_Ipsec_SadEntry_IpsecSaConfig_Mode) String() string {
 const (
 	// Ipsec_SadEntry_IpsecSaConfig_Mode_UNSET corresponds to the value UNSET of Ipsec_SadEntry_IpsecSaConfig_Mode
 	Ipsec_SadEntry_IpsecSaConfig_Mode_UNSET E_Ipsec_SadEntry_IpsecSaConfig_Mode = 0
+	// Ipsec_SadEntry_IpsecSaConfig_Mode_transport corresponds to the value transport of Ipsec_SadEntry_IpsecSaConfig_Mode
+	Ipsec_SadEntry_IpsecSaConfig_Mode_transport E_Ipsec_SadEntry_IpsecSaConfig_Mode = 1
 	// Ipsec_SadEntry_IpsecSaConfig_Mode_tunnel corresponds to the value tunnel of Ipsec_SadEntry_IpsecSaConfig_Mode
 	Ipsec_SadEntry_IpsecSaConfig_Mode_tunnel E_Ipsec_SadEntry_IpsecSaConfig_Mode = 2
 )
@@ -779,6 +781,8 @@ func (e E_Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode) Strin
 const (
 	// Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode_UNSET corresponds to the value UNSET of Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode
 	Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode_UNSET E_Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode = 0
+	// Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode_transport corresponds to the value transport of Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode
+	Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode_transport E_Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode = 1
 	// Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode_tunnel corresponds to the value tunnel of Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode
 	Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode_tunnel E_Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode = 2
 )
@@ -828,6 +832,7 @@ var ΛEnum = map[string]map[int64]ygot.EnumDefinition{
 		3: {Name: "none"},
 	},
 	"E_Ipsec_SadEntry_IpsecSaConfig_Mode": {
+		1: {Name: "transport"},
 		2: {Name: "tunnel"},
 	},
 	"E_Ipsec_SadEntry_IpsecSaConfig_ProtocolParameters": {
@@ -866,6 +871,7 @@ var ΛEnum = map[string]map[int64]ygot.EnumDefinition{
 		3: {Name: "discard"},
 	},
 	"E_Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_Mode": {
+		1: {Name: "transport"},
 		2: {Name: "tunnel"},
 	},
 	"E_Ipsec_SpdEntry_IpsecPolicyConfig_ProcessingInfo_IpsecSaCfg_ProtocolParameters": {
