@@ -127,7 +127,7 @@ func guestSAs(pairs []kernelPair) string {
 			flags += " flag esn"
 		}
 		encap := ""
-		if p.udp {
+		if p.UDP {
 			encap = " encap espinudp 4500 4500 0.0.0.0"
 		}
 		fmt.Fprintf(&b, "addr add %s dev lo %s\n", p.Inner[0], nodad)
@@ -177,7 +177,7 @@ func kernelConfig(pairs []kernelPair) string {
 	for i := range pairs {
 		p := &pairs[i]
 		encap := ""
-		if p.udp {
+		if p.UDP {
 			encap = "<encapsulation-type><espencap>espinudp</espencap></encapsulation-type>"
 		}
 		for d, sa := range []struct {

@@ -33,10 +33,11 @@ type peerPair struct {
 	Local  string   `json:"local"`
 	Remote string   `json:"remote"`
 	Inner  []string `json:"inner"` // source and destination of what the peer sends
+	UDP    bool     `json:"udp"`   // in UDP, from and to port 4500
+	Mode   string   `json:"mode"`  // transport or tunnel
 
 	suite  suite
 	inner6 bool
-	udp    bool   // in UDP, from and to port 4500
 	prefix string // the network behind the peer
 	own    string // the network behind the vRouter
 }
@@ -70,27 +71,46 @@ var peerSuites = []suite{
 	{"null/sha1", 11, 2, 0, 0, 20}, {"null/sha256", 11, 12, 0, 0, 32}, {"null/sha384", 11, 13, 0, 0, 48}, {"null/sha512", 11, 14, 0, 0, 64},
 }
 
-// oraclePairs is suite × outer family × ESN; the inner family goes with them in such
-// a way that each suite has both in both.
+// oraclePairs is suite × outer family × ESN × encapsulation × mode; the inner family
+// goes with them in such a way that each suite has both in both.
 func oraclePairs() (l []peerPair) {
 	for n, s := range peerSuites {
-		for k := range 4 {
-			l = append(l, newPair(len(l), s, (k&1^k>>1^n)&1 != 0, k&1 != 0, k&2 != 0))
+		for k := range 16 {
+			p := newPair(len(l), s, (k&1^k>>1^n)&1 != 0, k&1 != 0, k&2 != 0)
+			p.UDP = k&4 != 0
+			if k&8 != 0 {
+				p.toTransport(len(l))
+			}
+			l = append(l, p)
 		}
 	}
 	return l
 }
 
+// toTransport makes a pair one in transport mode, between the vRouter's address and
+// one of the peer's that is only this pair's.
+func (p *peerPair) toTransport(i int) {
+	p.Mode, p.inner6 = "transport", strings.Contains(p.Local, ":")
+	bits := "/32"
+	if p.inner6 {
+		p.Local, bits = fmt.Sprintf("2001:db8:ff::1:%x", i), "/128"
+	} else {
+		p.Local = fmt.Sprintf("192.0.%d.%d", 2+i/200, 20+i%200)
+	}
+	p.prefix, p.own = p.Local+bits, p.Remote+bits
+	p.Inner = []string{p.Local, p.Remote}
+}
+
 func newPair(i int, s suite, inner6, outer6, esn bool) peerPair {
-	p := peerPair{Name: fmt.Sprintf("p%d", i), Enc: s.enc, Integ: s.integ, suite: s,
+	p := peerPair{Name: fmt.Sprintf("p%d", i), Mode: "tunnel", Enc: s.enc, Integ: s.integ, suite: s,
 		InSPI: uint32(0x1000 + i), OutSPI: uint32(0x2000 + i), ESN: esn, inner6: inner6}
 	p.InKey, p.OutKey, p.InMAC, p.OutMAC = randomKey(s.key+s.salt), randomKey(s.key+s.salt), randomKey(s.mac), randomKey(s.mac)
 	p.Local, p.Remote = "192.0.2.9", "192.0.2.1"
 	if outer6 {
 		p.Local, p.Remote = "2001:db8:ff::9", "2001:db8:ff::1"
 	}
-	p.prefix, p.own = fmt.Sprintf("10.%d.0.0/24", 20+i), "10.1.0.0/24"
-	p.Inner = []string{fmt.Sprintf("10.%d.0.9", 20+i), "10.1.0.2"}
+	p.prefix, p.own = fmt.Sprintf("10.%d.%d.0/24", 20+i/200, i%200), "10.1.0.0/24"
+	p.Inner = []string{fmt.Sprintf("10.%d.%d.9", 20+i/200, i%200), "10.1.0.2"}
 	if inner6 {
 		p.prefix, p.own = fmt.Sprintf("2001:db8:%d::/64", 20+i), "2001:db8:1::/64"
 		p.Inner = []string{fmt.Sprintf("2001:db8:%d::9", 20+i), "2001:db8:1::2"}
@@ -99,33 +119,61 @@ func newPair(i int, s suite, inner6, outer6, esn bool) peerPair {
 }
 
 func (p *peerPair) String() string {
-	return fmt.Sprintf("%s %s (inner IPv6 %v, outer %s, ESN %v)", p.Name, p.suite.name, p.inner6, p.Local, p.ESN)
+	return fmt.Sprintf("%s %s (%s, inner IPv6 %v, outer %s, UDP %v, ESN %v)", p.Name, p.suite.name, p.Mode, p.inner6, p.Local, p.UDP, p.ESN)
 }
 
-// config is the vRouter's side of the pairs.
+// encapsulation, tunnel and selector are what a pair's SAs and policies say of it.
+func (p *peerPair) encapsulation() string {
+	if !p.UDP {
+		return ""
+	}
+	return "<encapsulation-type><espencap>espinudp</espencap></encapsulation-type>"
+}
+
+func (p *peerPair) tunnel() string {
+	if p.Mode == "transport" {
+		return ""
+	}
+	return "<tunnel><local>" + p.Remote + "</local><remote>" + p.Local + "</remote></tunnel>"
+}
+
+func (p *peerPair) selector() string {
+	proto := ""
+	if p.Mode == "transport" { // of ICMP only, so that another protocol is a mismatch
+		proto = "<inner-protocol>" + map[bool]string{false: "1", true: "58"}[p.inner6] + "</inner-protocol>"
+	}
+	return "<traffic-selector><local-prefix>" + p.own + "</local-prefix><remote-prefix>" + p.prefix + "</remote-prefix>" + proto + "</traffic-selector>"
+}
+
+// peerConfig is the vRouter's side of the pairs.
 func peerConfig(pairs []peerPair, peerMAC string) string {
 	var b strings.Builder
+	neighbours := func(v6 bool) (text string) {
+		seen := map[string]bool{}
+		for i := range pairs {
+			if a := pairs[i].Local; strings.Contains(a, ":") == v6 && !seen[a] {
+				seen[a] = true
+				text += "\n<neighbor><ip>" + a + "</ip><link-layer-address>" + peerMAC + "</link-layer-address></neighbor>"
+			}
+		}
+		return text
+	}
 	fmt.Fprintf(&b, `<interfaces xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces" xmlns:ianaift="urn:ietf:params:xml:ns:yang:iana-if-type">
 <interface><name>lan0</name><type>ianaift:ethernetCsmacd</type><port xmlns="urn:vrouter:yang:vrouter-port"><driver>af-packet</driver></port>
 <ipv4 xmlns="urn:ietf:params:xml:ns:yang:ietf-ip"><forwarding>true</forwarding><address><ip>10.1.0.1</ip><prefix-length>24</prefix-length></address></ipv4>
 <ipv6 xmlns="urn:ietf:params:xml:ns:yang:ietf-ip"><forwarding>true</forwarding><address><ip>2001:db8:1::1</ip><prefix-length>64</prefix-length></address></ipv6></interface>
 <interface><name>wan0</name><type>ianaift:ethernetCsmacd</type><port xmlns="urn:vrouter:yang:vrouter-port"><driver>af-packet</driver></port>
-<ipv4 xmlns="urn:ietf:params:xml:ns:yang:ietf-ip"><forwarding>true</forwarding><address><ip>192.0.2.1</ip><prefix-length>24</prefix-length></address>
-<neighbor><ip>192.0.2.9</ip><link-layer-address>%[1]s</link-layer-address></neighbor></ipv4>
-<ipv6 xmlns="urn:ietf:params:xml:ns:yang:ietf-ip"><forwarding>true</forwarding><address><ip>2001:db8:ff::1</ip><prefix-length>64</prefix-length></address>
-<neighbor><ip>2001:db8:ff::9</ip><link-layer-address>%[1]s</link-layer-address></neighbor></ipv6></interface></interfaces>
-<ipsec-ikeless xmlns="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless">`, peerMAC)
-	selector := func(p *peerPair) string {
-		return "<traffic-selector><local-prefix>" + p.own + "</local-prefix><remote-prefix>" + p.prefix + "</remote-prefix></traffic-selector>"
-	}
+<ipv4 xmlns="urn:ietf:params:xml:ns:yang:ietf-ip"><forwarding>true</forwarding><address><ip>192.0.2.1</ip><prefix-length>23</prefix-length></address>%s</ipv4>
+<ipv6 xmlns="urn:ietf:params:xml:ns:yang:ietf-ip"><forwarding>true</forwarding><address><ip>2001:db8:ff::1</ip><prefix-length>64</prefix-length></address>%s</ipv6></interface></interfaces>
+<ipsec-ikeless xmlns="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless">`, neighbours(false), neighbours(true))
 	b.WriteString("<spd>")
 	for i := range pairs {
 		p := &pairs[i]
 		for d, dir := range []string{"outbound", "inbound"} {
 			fmt.Fprintf(&b, `<spd-entry><name>%s-%s</name><direction>%s</direction><reqid>%d</reqid><ipsec-policy-config><anti-replay-window-size>64</anti-replay-window-size>%s<processing-info><action>protect</action>
-<ipsec-sa-cfg><ext-seq-num>%v</ext-seq-num><mode>tunnel</mode><esp-algorithms><integrity>%d</integrity><encryption><id>1</id><algorithm-type>%d</algorithm-type><key-length>%d</key-length></encryption></esp-algorithms>
-<tunnel><local>%s</local><remote>%s</remote></tunnel></ipsec-sa-cfg></processing-info></ipsec-policy-config></spd-entry>`,
-				p.Name, dir, dir, 100+100*d+i, selector(p), p.ESN, p.Integ, p.Enc, p.suite.key*8, p.Remote, p.Local)
+<ipsec-sa-cfg><ext-seq-num>%v</ext-seq-num><mode>%s</mode><esp-algorithms><integrity>%d</integrity><encryption><id>1</id><algorithm-type>%d</algorithm-type><key-length>%d</key-length></encryption></esp-algorithms>
+%s</ipsec-sa-cfg></processing-info></ipsec-policy-config></spd-entry>`,
+				p.Name, dir, dir, 1000+1000*d+i, p.selector(), p.ESN, p.Mode, p.Integ, p.Enc, p.suite.key*8, p.tunnel())
 		}
 	}
 	b.WriteString("</spd><sad>")
@@ -146,9 +194,9 @@ func peerConfig(pairs []peerPair, peerMAC string) string {
 			if p.Integ == 2 {
 				legacy = `<allow-legacy xmlns="urn:vrouter:yang:vrouter-sal">true</allow-legacy>`
 			}
-			fmt.Fprintf(&b, `<sad-entry><name>%s-%s</name><reqid>%d</reqid><ipsec-sa-config><spi>%d</spi><ext-seq-num>%v</ext-seq-num><anti-replay-window-size>64</anti-replay-window-size>%s<mode>tunnel</mode>
-<esp-sa>%s</esp-sa><tunnel><local>%s</local><remote>%s</remote></tunnel></ipsec-sa-config>%s</sad-entry>`,
-				p.Name, sa.dir, 100+100*d+i, sa.spi, p.ESN, selector(p), esp, p.Remote, p.Local, legacy)
+			fmt.Fprintf(&b, `<sad-entry><name>%s-%s</name><reqid>%d</reqid><ipsec-sa-config><spi>%d</spi><ext-seq-num>%v</ext-seq-num><anti-replay-window-size>64</anti-replay-window-size>%s<mode>%s</mode>
+<esp-sa>%s</esp-sa>%s%s</ipsec-sa-config>%s</sad-entry>`,
+				p.Name, sa.dir, 1000+1000*d+i, sa.spi, p.ESN, p.selector(), p.Mode, esp, p.tunnel(), p.encapsulation(), legacy)
 		}
 	}
 	b.WriteString("</sad></ipsec-ikeless>")
@@ -168,8 +216,9 @@ type found struct {
 }
 
 // An independent peer opens what we sent, byte for byte as scapy does, and we
-// open what scapy sent: algorithms × inner × outer × ESN; and of each algorithm
-// each bad packet dies of its own reason.
+// open what scapy sent: algorithms × inner × outer × ESN × encapsulation × mode; and of
+// each algorithm, with and without ESN, in each encapsulation and mode, each bad
+// packet dies of its own reason.
 func TestOracle(t *testing.T) {
 	need(t, "tcpdump", "tshark", "python3:scapy.all", "python3:cryptography")
 	b := newBed(t)
@@ -233,23 +282,30 @@ func TestOracle(t *testing.T) {
 	}
 	for _, p := range pairs {
 		for i := range 3 {
+			if p.Mode == "transport" { // the peer pings us, and judges the answer
+				fmt.Fprintf(stdin, `{"name":%q,"fault":"good","seq":%d}`+"\n", p.Name, i+1)
+				if f := next(); f.Sent != "good" {
+					t.Fatalf("%v: the peer said %+v", &p, f)
+				}
+				if f := next(); f.Name != p.Name || !f.OK || f.Scapy != scapyOf(&p) || f.Seq != uint32(i+1) {
+					t.Errorf("%v: the peer found %+v", &p, f)
+				}
+				continue
+			}
 			// One at a time: a ping of several does not wait for its last answer longer
 			// than for those before.
 			if out, err := b.HostA.Run("ping", "-n", "-c", "1", "-W", "5", "-s", "133", p.Inner[0]); err != nil {
 				t.Errorf("%v: %v\n%s", &p, err, out)
 			}
-			// scapy does not know HMAC with ESN: there the peer's own code judges alone.
-			var scapy any = true
-			if p.ESN && p.Integ != 0 {
-				scapy = nil
-			}
-			if f := next(); f.Name != p.Name || !f.OK || f.Scapy != scapy || f.Seq != uint32(i+1) {
+			if f := next(); f.Name != p.Name || !f.OK || f.Scapy != scapyOf(&p) || f.Seq != uint32(i+1) {
 				t.Errorf("%v: the peer found %+v", &p, f)
 			}
 		}
 	}
 	wan.Stop()
-	b.noClear(wan)
+	if n, err := wan.Count(inTheClear + " and not udp port 4500"); err != nil || n != 0 {
+		t.Errorf("%d packets in the clear on the WAN (%v)", n, err)
+	}
 	tshark(t, wan.File, pairs)
 	host, err := b.HostA.Capture("faults", "eth0", "icmp or icmp6")
 	if err != nil {
@@ -257,10 +313,13 @@ func TestOracle(t *testing.T) {
 	}
 	good := 0
 	for i := range pairs {
-		// Each suite with and without ESN, over one family each.
+		// Each suite with and without ESN, in each encapsulation and mode, over one
+		// family each.
 		if k := i % 4; k == i/4%2 || k == 2+(i/4+1)%2 {
 			faults(t, b, stdin, next, &pairs[i], 64)
-			good += 3
+			if pairs[i].Mode == "tunnel" {
+				good += 3
+			}
 		}
 	}
 	host.Stop()
@@ -268,6 +327,15 @@ func TestOracle(t *testing.T) {
 		t.Errorf("the host got %d echo requests of %d good ones (%v)", n, good, err)
 	}
 	b.buffersAccounted()
+}
+
+// scapyOf is what scapy says of a good packet. It does not know HMAC with ESN: there
+// the peer's own code judges alone.
+func scapyOf(p *peerPair) any {
+	if p.ESN && p.Integ != 0 {
+		return nil
+	}
+	return true
 }
 
 // tshark decrypts the SAs without ESN, both ways (4.0 has no ESN).
@@ -336,6 +404,11 @@ func faults(t *testing.T, b *bed, stdin io.Writer, next func() found, p *peerPai
 		delete(m, "ip-multicast") // what the host's kernel says by itself
 		return m
 	}
+	// In transport mode any upper protocol can be next, but it must be the selector's.
+	other := "esp-bad-next"
+	if p.Mode == "transport" {
+		other = "ipsec-policy-mismatch"
+	}
 	before := drops()
 	for _, c := range []struct {
 		fault  string
@@ -344,7 +417,7 @@ func faults(t *testing.T, b *bed, stdin io.Writer, next func() found, p *peerPai
 	}{
 		{"good", 1000, ""}, {"replay", 1000, "esp-replay"}, {"icv", 1001, "esp-bad-icv"}, {"cipher", 1002, "esp-bad-icv"},
 		{"iv", 1002, "esp-bad-icv"}, {"length", 1003, "esp-short"},
-		{"spi", 1003, "esp-no-sa"}, {"short", 1004, "esp-short"}, {"pad", 1005, "esp-bad-pad"}, {"next", 1006, "esp-bad-next"},
+		{"spi", 1003, "esp-no-sa"}, {"short", 1004, "esp-short"}, {"pad", 1005, "esp-bad-pad"}, {"next", 1006, other}, {"encapsulation", 1007, "esp-encapsulation"}, {"clear", 0, "ipsec-unprotected"},
 		{"replay", 1006 - window, late}, {"good", 1006 - window + 1, ""}, {"good", 1001, ""},
 	} {
 		if c.fault == "iv" && p.Enc == 11 {

@@ -117,7 +117,7 @@ func (p *kernelPair) innerMTU(outer int) int {
 	if strings.Contains(p.Local, ":") {
 		outer -= 20
 	}
-	if p.udp {
+	if p.UDP {
 		outer -= 8
 	}
 	return outer&^3 - 2

@@ -229,7 +229,7 @@ func TestStrongSwan(t *testing.T) {
 			_ = there.IP("neigh flush dev eth0") // the vRouter has its address now, and another MAC
 
 			p := kernelPair{alg: c.alg, reqid: 100, inInt: k.intIn, outInt: k.intOut, peerPair: peerPair{Name: "swan", InSPI: k.spiIn, InKey: k.encIn, OutSPI: k.spiOut, OutKey: k.encOut,
-				Local: peer, Remote: own, prefix: prefix, own: "10.1.0.0/24", udp: true}}
+				Local: peer, Remote: own, prefix: prefix, own: "10.1.0.0/24", UDP: true}}
 			b.edit(b.A, strings.Replace(kernelConfig([]kernelPair{p}), "<ip>192.0.2.1</ip>", "<ip>"+own+"</ip>", 1))
 			wan, err := b.Wan.Capture("swan", "a")
 			if err != nil {
