@@ -214,6 +214,16 @@ func TestEcho(t *testing.T) {
 	bad.Payload[9] ^= 1
 	b.Exchange("a", [][]byte{bad.From(21, 1)}, "a")
 	b.Moved("a rx 1, a drop icmp-bad 1")
+	// What asks for more than whether we are there is not answered: timestamp,
+	// information and address mask requests.
+	for _, typ := range []byte{13, 15, 17} {
+		m := pkt.ICMP(make([]byte, 20))
+		m.Set(typ, 0, 0x00070001, 0)
+		if got := b.Exchange("a", [][]byte{testbed.Packet{Src: "10.0.1.2", Dst: "10.0.1.1", Proto: 1, Payload: m}.From(21, 1)}, "a")[0]; len(got) != 0 {
+			t.Errorf("ICMP type %d is answered: %x", typ, got)
+		}
+	}
+	b.Moved("a rx 3, a drop icmp-ignored 3")
 }
 
 // TestFragmentation: without "don't fragment" a packet too big for the way out

@@ -15,16 +15,18 @@ import (
 	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/neigh"
 	"vrouter/fastpath/feature/route"
+	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/mem"
+	"vrouter/pkg/pkt"
 	"vrouter/pkg/sal"
 	"vrouter/pkg/sal/memory"
 )
 
 // TestNoAllocations: a worker allocates nothing, whatever the packets are.
 func TestNoAllocations(t *testing.T) {
-	for _, mode := range []string{"cached", "uncached", "uncached, sources checked"} {
+	for _, mode := range []string{"cached", "uncached", "uncached, sources checked", "small", "uncached, small"} {
 		b := twoPorts(t, func(o *fastpath.Options) {
-			if mode != "cached" {
+			if strings.HasPrefix(mode, "uncached") {
 				o.Flows4, o.Flows6 = -1, -1
 			}
 		})
@@ -33,6 +35,13 @@ func TestNoAllocations(t *testing.T) {
 			a.V4.Sources, a.V6.Sources = iface.SourceStrict, iface.SourceStrict
 			b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{a}}})
 		}
+		if strings.HasSuffix(mode, "small") { // the way out is, for packets and segments
+			o := testbed.Iface("b", 2, "10.0.2.1/24", "2001:db8:2::1/64")
+			o.MTU, o.MSS = 1280, pipeline.ClampPath
+			b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{o}}})
+		}
+		// A SYN that announces segments of 9000.
+		syn := []byte{0x12, 0x34, 0, 80, 1, 2, 3, 4, 0, 0, 0, 0, 7 << 4, 2, 0xff, 0xff, 0, 0, 0, 0, 1, 1, 2, 4, 9000 >> 8, 9000 & 255, 0, 0}
 		for _, c := range []struct {
 			name string
 			p    testbed.Packet
@@ -47,11 +56,17 @@ func TestNoAllocations(t *testing.T) {
 			{"options", testbed.Packet{Src: "10.0.1.2", Dst: "192.0.2.1", Options: []byte{1, 1, 1, 0}, Len: 64}},
 			{"unresolved", testbed.Packet{Src: "10.0.1.2", Dst: "10.0.2.77", Len: 64}},
 			{"local", testbed.Packet{Src: "10.0.1.2", Dst: "10.0.1.1", Proto: 6, Len: 64}},
+			{"large", testbed.Packet{Src: "10.0.1.2", Dst: "192.0.2.1", Len: 1400}},
+			{"large, not to be cut", testbed.Packet{Src: "10.0.1.2", Dst: "192.0.2.1", DF: true, Len: 1400}},
+			{"large6", testbed.Packet{Src: "2001:db8:1::2", Dst: "2001:db8:f::1", Len: 1400}},
+			{"SYN", testbed.Packet{Src: "10.0.1.2", Dst: "192.0.2.1", Proto: pkt.ProtoTCP, Payload: syn}},
+			{"SYN6", testbed.Packet{Src: "2001:db8:1::2", Dst: "2001:db8:f::1", Proto: pkt.ProtoTCP, Payload: syn}},
 			{"fragmented", testbed.Packet{Src: "10.0.1.2", Dst: "10.0.1.2", Len: 64}},
 		} {
 			frame := c.p.From(21, 1)
 			peer, back, cache := b.Mem.Peer("a"), b.Mem.Peer("b"), b.Mem.Peer("a").Cache()
 			var d, got [64]sal.Desc
+			out := 0
 			pool := b.E.Pool()
 			n := testing.AllocsPerRun(50, func() {
 				for i := range d {
@@ -70,11 +85,17 @@ func TestNoAllocations(t *testing.T) {
 				for _, p := range []*memory.Peer{peer, back} {
 					for k := p.Recv(got[:]); k > 0; k = p.Recv(got[:]) {
 						cache.FreeDescs(got[:k])
+						if p == back {
+							out += k
+						}
 					}
 				}
 			})
 			if n != 0 {
 				t.Errorf("%s, %s: %.1f allocations a turn", mode, c.name, n)
+			}
+			if want := map[string]int{"large": 2, "SYN": 1, "SYN6": 1}[c.name]; strings.HasSuffix(mode, "small") && want != 0 && out != want*51*len(d) {
+				t.Errorf("%s, %s: %d packets came out, want %d", mode, c.name, out, want*51*len(d))
 			}
 			b.Run() // the control side takes what it was given
 			b.Recv("b")

@@ -15,22 +15,31 @@ import (
 // plug is a driver whose devices can be pulled out.
 type plug struct {
 	there bool
+	name  string // "plug" when it is ""
+	// up is what was done last to the device that all ports are on.
+	up    *bool
 	ports []*plugPort
 }
 
-func (d *plug) Name() string { return "plug" }
+func (d *plug) Name() string {
+	if d.name != "" {
+		return d.name
+	}
+	return "plug"
+}
 
 func (d *plug) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
 	if !d.there {
 		return nil, sal.ErrNotFound
 	}
-	p := &plugPort{cfg: cfg, pool: pool, out: make([]uint32, 3)}
+	p := &plugPort{d: d, cfg: cfg, pool: pool, out: make([]uint32, 3)}
 	p.out = p.out[:pool.Take(p.out)]
 	d.ports = append(d.ports, p)
 	return p, nil
 }
 
 type plugPort struct {
+	d                    *plug
 	cfg                  sal.PortConfig
 	pool                 *sal.Pool
 	out                  []uint32
@@ -51,6 +60,9 @@ func (p *plugPort) Held() int               { return len(p.out) }
 func (p *plugPort) SetUp(up bool) error {
 	if p.up = up; !up {
 		p.downs++
+	}
+	if p.d.up != nil {
+		*p.d.up = up
 	}
 	return nil
 }
@@ -133,6 +145,35 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// TestOtherDriver: when a device gets another driver's port, in the same interface
+// or another one, it is not set down by the port that leaves it.
+func TestOtherDriver(t *testing.T) {
+	up := false
+	one, two := &plug{there: true, name: "one", up: &up}, &plug{there: true, name: "two", up: &up}
+	b := testbed.New(t, func(o *fastpath.Options) { o.Registry.AddDriver(one); o.Registry.AddDriver(two) })
+	c := testbed.Iface("a", 1, "10.0.0.1/24")
+	c.Driver, c.Device = "one", "dev"
+	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+	b.Advance(time.Second)
+	c.Driver = "two"
+	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+	b.Advance(time.Second)
+	if !one.ports[0].closed || two.ports[0].closed || !up {
+		t.Errorf("another driver: the first port closed %v, the second %v, device up %v", one.ports[0].closed, two.ports[0].closed, up)
+	}
+	c.Name, c.Driver = "b", "one"
+	b.Apply(&fastpath.Change{Iface: iface.Change{Delete: []string{"a"}, Set: []iface.Config{c}}})
+	b.Advance(time.Second)
+	if !two.ports[0].closed || one.ports[1].closed || !up {
+		t.Errorf("another interface: the first port closed %v, the second %v, device up %v", two.ports[0].closed, one.ports[1].closed, up)
+	}
+	b.Apply(&fastpath.Change{Iface: iface.Change{Delete: []string{"b"}}})
+	b.Advance(time.Second)
+	if up || !one.ports[1].closed {
+		t.Error("the last port leaves its device up")
+	}
+}
+
 // TestParams: what a driver alone knows reaches it, and a change of it makes the
 // port anew; what it refuses is located there.
 func TestParams(t *testing.T) {
@@ -153,4 +194,24 @@ func TestParams(t *testing.T) {
 	if !errors.As(err, &r) || r.Field != "Params" {
 		t.Errorf("%v", err)
 	}
+}
+
+// limited is a driver whose ports take smaller MTUs than others.
+type limited struct{ *plug }
+
+func (limited) MaxMTU() int { return 1902 }
+
+// TestMTULimit: what a driver cannot take is refused at the interface's MTU, before
+// a port is opened.
+func TestMTULimit(t *testing.T) {
+	d := limited{&plug{there: true}}
+	b := testbed.New(t, func(o *fastpath.Options) { o.Registry.AddDriver(d) })
+	c := testbed.Iface("a", 1, "10.0.0.1/24")
+	c.Driver, c.MTU = "plug", 1903
+	b.Refused(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}}, "a", "MTU")
+	if len(d.ports) != 0 {
+		t.Error("a port was opened")
+	}
+	c.MTU = 1902
+	b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
 }

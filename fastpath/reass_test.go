@@ -12,6 +12,7 @@ import (
 	"vrouter/fastpath/bench/testbed"
 	"vrouter/fastpath/feature/reass"
 	"vrouter/pkg/pkt"
+	"vrouter/pkg/sal"
 )
 
 // frames puts the MACs of host and interface a on IP packets.
@@ -167,6 +168,33 @@ func TestPieces(t *testing.T) {
 			b.Recv("a")
 			b.Forget()
 		})
+	}
+}
+
+// TestPiecesOfTheLargest: what nothing serves is refused, and its sender told, in
+// datagrams too that are larger than the fast path puts together: by their first
+// piece, and the others have a name.
+func TestPiecesOfTheLargest(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for proto, why := range map[uint8]string{pkt.ProtoUDP: "local-udp", pkt.ProtoTCP: "local-tcp", 99: "local-protocol"} {
+			for _, n := range []int{sal.MaxPacket, sal.MaxPacket + 1, 65535} {
+				b := twoPorts(t, nil)
+				p := testbed.Packet{Src: "10.0.1.2", Dst: "10.0.1.1", SPort: 9, DPort: 9, Proto: proto, Len: n}
+				if v6 {
+					p.Src, p.Dst = "2001:db8:1::2", "2001:db8:1::1"
+				}
+				parts := testbed.Cut(p.IP(), 1440, 7)
+				b.Exchange("a", frames(parts...), "a")
+				want := fmt.Sprintf("a rx %d, a drop %s 1", len(parts), why)
+				if proto != pkt.ProtoTCP { // of whatever size: nobody is told
+					want += ", a tx 1"
+				}
+				if n > sal.MaxPacket {
+					want += fmt.Sprintf(", a drop reassembly-too-big %d", len(parts)-1)
+				}
+				b.Moved(want)
+			}
+		}
 	}
 }
 

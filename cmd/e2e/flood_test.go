@@ -24,11 +24,9 @@ type flood struct {
 	done chan error
 }
 
-func (b *bed) flood(n *lab.NS, dev string, rate int, next func() []byte) *flood {
-	b.t.Helper()
-	f := &flood{stop: make(chan struct{}), done: make(chan error, 1)}
-	var fd int
-	if err := n.Do(func() error {
+// rawSocket sends whole frames on a device.
+func rawSocket(n *lab.NS, dev string) (fd int, err error) {
+	err = n.Do(func() error {
 		i, err := net.InterfaceByName(dev)
 		if err != nil {
 			return err
@@ -37,7 +35,15 @@ func (b *bed) flood(n *lab.NS, dev string, rate int, next func() []byte) *flood 
 			return err
 		}
 		return unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: i.Index})
-	}); err != nil {
+	})
+	return fd, err
+}
+
+func (b *bed) flood(n *lab.NS, dev string, rate int, next func() []byte) *flood {
+	b.t.Helper()
+	f := &flood{stop: make(chan struct{}), done: make(chan error, 1)}
+	fd, err := rawSocket(n, dev)
+	if err != nil {
 		b.t.Fatal(err)
 	}
 	go func() {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -10,18 +11,27 @@ import (
 	"vrouter/cmd/internal/site"
 )
 
-// TestJumbo carries frames of 9000 bytes through the tunnel, over packet sockets:
-// ping of all sizes up to the largest, to hosts and to the vRouter itself, and
-// TCP both ways. Behind that the WAN shrinks, and large datagrams still get
-// through, in fragments.
+// receiver is what iperf3 says at its end.
+var receiver = regexp.MustCompile(`[\d.]+ \w?bits/sec.*receiver`)
+
+// TestJumbo carries frames of 9000 bytes through the tunnel, over packet sockets
+// and AF_XDP: ping of all sizes up to the largest, to hosts and to the vRouter
+// itself, and TCP both ways. Behind that the WAN shrinks, and large datagrams still
+// get through, in fragments.
 func TestJumbo(t *testing.T) {
+	for _, driver := range []string{"af-packet", "af-xdp"} {
+		t.Run(driver, func(t *testing.T) { jumbo(t, driver) })
+	}
+}
+
+func jumbo(t *testing.T, driver string) {
 	need(t, "iperf3", "tcpdump", "ping")
 	b := configured(t)
 	mtu := func(lan, wan int) {
 		for _, v := range []*site.VRouter{b.A, b.B} {
 			xml := `<interfaces xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces">`
 			for port, n := range map[string]int{"lan0": lan, "wan0": wan} {
-				xml += fmt.Sprintf(`<interface><name>%s</name><port xmlns="urn:vrouter:yang:vrouter-port"><mtu>%d</mtu></port></interface>`, port, n)
+				xml += fmt.Sprintf(`<interface><name>%s</name><port xmlns="urn:vrouter:yang:vrouter-port"><driver>%s</driver><mtu>%d</mtu></port></interface>`, port, driver, n)
 			}
 			b.edit(v, xml+`</interfaces>`)
 		}
@@ -60,9 +70,11 @@ func TestJumbo(t *testing.T) {
 	}
 	time.Sleep(300 * time.Millisecond)
 	for _, args := range [][]string{{"-c", "10.2.0.2"}, {"-c", "10.2.0.2", "-R"}, {"-c", "2001:db8:2::2"}} {
-		if out, err := b.HostA.RunFor(40*time.Second, append([]string{"iperf3", "-t", "2"}, args...)...); err != nil {
+		out, err := b.HostA.RunFor(40*time.Second, append([]string{"iperf3", "-t", "2"}, args...)...)
+		if err != nil {
 			t.Errorf("iperf3 %v: %v\n%s", args, err, out)
 		}
+		t.Log(driver, args, receiver.FindString(out))
 	}
 	for _, r := range []*site.VRouter{b.A, b.B} {
 		for reason, n := range b.drops(r) {
@@ -79,9 +91,4 @@ func TestJumbo(t *testing.T) {
 		ping("10.2.0.2", size, "-M", "dont")
 	}
 	b.buffersAccounted()
-	// af-xdp has one buffer for a frame, and says so.
-	err = b.tryEdit(b.A, `<interfaces xmlns="urn:ietf:params:xml:ns:yang:ietf-interfaces"><interface><name>lan0</name><port xmlns="urn:vrouter:yang:vrouter-port"><driver>af-xdp</driver></port></interface></interfaces>`)
-	if err == nil || !strings.Contains(err.Error(), "port/mtu") || !strings.Contains(err.Error(), "af-xdp") {
-		t.Errorf("an MTU of 9000 with af-xdp: %v", err)
-	}
 }

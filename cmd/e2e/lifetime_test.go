@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +165,9 @@ func (e *ears) lines() (l []string) {
 			l = append(l, fmt.Sprintf("sadb-expire %s %s packets=%s", value(x, "ipsec-sa-name"), kind, value(x, "packets")))
 		case strings.Contains(x, "<sadb-bad-spi"):
 			l = append(l, "sadb-bad-spi "+value(x, "spi"))
+		case strings.Contains(x, "<peer-moved"):
+			at := func(which string) string { return net.JoinHostPort(value(x, which+"address"), value(x, which+"port")) }
+			l = append(l, fmt.Sprintf("peer-moved %s from %s by %s", at(""), at("previous-"), value(x, "ipsec-sa-name")))
 		case strings.Contains(x, "<sadb-"):
 			l = append(l, x)
 		}
@@ -180,6 +185,21 @@ func (e *ears) expect(want string) {
 		e.t.Errorf("heard %q, want %q", got, want)
 	}
 	e.seen++
+}
+
+// expectAll is expect for several, in any order.
+func (e *ears) expectAll(want ...string) {
+	e.t.Helper()
+	if err := lab.Until(8*time.Second, strings.Join(want, ", "), func() bool { return len(e.lines()) >= e.seen+len(want) }); err != nil {
+		e.t.Fatalf("%v; heard %q\n%s", err, e.lines(), tail(e.proc.Output(), 2000))
+	}
+	got := e.lines()[e.seen : e.seen+len(want)]
+	for _, w := range want {
+		if !slices.ContainsFunc(got, func(x string) bool { return strings.HasPrefix(x, w) }) {
+			e.t.Errorf("heard %q, want %q", got, w)
+		}
+	}
+	e.seen += len(want)
 }
 
 // nothingOf wants no notification to name an SA.

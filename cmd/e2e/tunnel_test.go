@@ -39,7 +39,7 @@ func sequences(t *testing.T, file string) map[uint32][]uint32 {
 			m[e.SPI] = append(m[e.SPI], e.Seq)
 		}
 		// In UDP (RFC 3948); four octets of 0 are IKE.
-		if u, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP); ok && u.DstPort == 4500 && len(u.Payload) >= 8 {
+		if u, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP); ok && (u.DstPort == 4500 || u.SrcPort == 4500) && len(u.Payload) >= 8 {
 			if spi := binary.BigEndian.Uint32(u.Payload); spi != 0 {
 				m[spi] = append(m[spi], binary.BigEndian.Uint32(u.Payload[4:]))
 			}

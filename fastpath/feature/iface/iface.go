@@ -420,13 +420,19 @@ func (p *prepared) Publish() {
 	f := p.f
 	p.done()
 	clamps := int32(0)
+	taken := map[string]bool{} // devices that ports of other drivers have by now
+	for _, e := range p.set {
+		if old := f.byI[e.index]; e.port != nil && (old == nil || old.port != e.port) {
+			taken[device(&e.cfg)] = true
+		}
+	}
 	for _, e := range p.gone {
 		delete(f.byN, e.cfg.Name)
 		f.byI[e.index] = nil
 		clamps -= e.clamps()
-		port, index := e.port, e.index
+		port, index, keep := e.port, e.index, taken[device(&e.cfg)]
 		f.env.Grace.Retire(func() {
-			f.closePort(port)
+			f.closePort(port, keep)
 			f.free = append(f.free, index)
 		})
 	}
@@ -434,9 +440,9 @@ func (p *prepared) Publish() {
 		old := f.byI[e.index]
 		clamps += e.clamps() - old.clamps()
 		if old != nil && old.port != e.port {
-			port := old.port
+			port, keep := old.port, taken[device(&old.cfg)]
 			e.keepStats(port)
-			f.env.Grace.Retire(func() { f.closePort(port) })
+			f.env.Grace.Retire(func() { f.closePort(port, keep) })
 		}
 		if e.port != nil && !slices.Contains(p.reopen, e) {
 			f.setUp(e, old)
@@ -468,7 +474,7 @@ func (p *prepared) Reopen() map[pipeline.IfIndex]*pipeline.Iface {
 	m := map[pipeline.IfIndex]*pipeline.Iface{}
 	for _, e := range p.reopen {
 		e.keepStats(e.port)
-		p.f.closePort(e.port)
+		p.f.closePort(e.port, false)
 		e.port = nil
 		if err := e.open(p.f.env, p.workers); err != nil {
 			// The commit stands: the interface is down, and Tick tries again.
@@ -504,11 +510,15 @@ func (f *Feature) setUp(e, old *entry) {
 	e.link = e.port.Link()
 }
 
-func (f *Feature) closePort(p sal.Port) {
+// closePort closes a port. keepUp: its device is another port's, which has set it
+// up.
+func (f *Feature) closePort(p sal.Port, keepUp bool) {
 	if p == nil {
 		return
 	}
-	_ = p.SetUp(false)
+	if !keepUp {
+		_ = p.SetUp(false)
+	}
 	if err := p.Close(); err != nil {
 		f.env.Log.Error("port could not be closed", "port", p.Info().Name, "error", err)
 	}
@@ -570,7 +580,7 @@ func (f *Feature) tell(e *entry, kind event.Kind, text string) {
 func (f *Feature) Close() {
 	for _, e := range f.byI {
 		if e != nil {
-			f.closePort(e.port)
+			f.closePort(e.port, false)
 			e.port = nil
 		}
 	}

@@ -18,8 +18,10 @@
 // many of these there are bounds what is whole and under way. Echo requests are
 // not: they are answered piece by piece, whatever their size.
 //
-// Not done: datagrams of more than sal.MaxPacket bytes, up to 14 short of what
-// IPv4 can say, other than echo requests (drop.ReassTooBig).
+// Not done: datagrams of more than sal.MaxPacket bytes, which is 14 short of what
+// IPv4 can say, other than echo requests. ESP of that size is lost; of anything else
+// the first piece goes on alone, for its sender to hear that nobody is there
+// (drop.ReassTooBig).
 package reass
 
 import (

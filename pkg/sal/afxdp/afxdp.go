@@ -7,6 +7,7 @@
 //	socket.go   a socket with its rings, for one of the device's queues
 //	ring.go     a ring shared with the kernel
 //	queue.go    receiving and sending
+//	pieces.go   frames that do not fit one buffer
 //	csum.go     checksums that senders on this machine have left to a device
 //	pages.go    which buffers a zero-copy device takes
 //
@@ -72,8 +73,11 @@
 //
 // # MTU
 //
-// A frame lies in one buffer: MaxMTU is the largest MTU. Not done: frames in
-// several buffers (multi-buffer, Linux 6.6), which jumbo frames would need.
+// Up to oneBuffer, which is 1902, a frame lies in one buffer. With a larger MTU the
+// kernel hands frames over, and takes them, in several (Linux 6.6), see pieces.go:
+// that costs a copy in both directions for frames that need it, and a device whose
+// driver can have XDP programs that know of it, as veth's does. MaxMTU says what is
+// possible here.
 //
 // # The end
 //
@@ -133,6 +137,9 @@ type Driver struct {
 	mu     sync.Mutex
 	open   map[devKey]bool
 	queues int // of all open ports
+
+	once     sync.Once // of MaxMTU
+	inPieces bool      // the kernel has frames in several buffers
 }
 
 // devKey is a device in a network namespace.
@@ -144,11 +151,17 @@ type devKey struct {
 // New makes a driver.
 func New(o Options) *Driver { return &Driver{o: o, open: map[devKey]bool{}} }
 
-// MaxMTU is the largest MTU of a port: what a buffer takes.
-const MaxMTU = sal.MaxFrame - 18
+// oneBuffer is the largest MTU with which each frame fits a buffer.
+const oneBuffer = sal.MaxFrame - 18
 
-// MaxMTU implements sal.MTULimiter.
-func (d *Driver) MaxMTU() int { return MaxMTU }
+// MaxMTU implements sal.MTULimiter: it depends on the kernel.
+func (d *Driver) MaxMTU() int {
+	d.once.Do(func() { d.inPieces = kernelTakesPieces() })
+	if d.inPieces {
+		return sal.MaxMTU
+	}
+	return oneBuffer
+}
 
 // Name is "af-xdp".
 func (d *Driver) Name() string { return "af-xdp" }
@@ -166,6 +179,7 @@ type port struct {
 	first      uint64 // where buffer 0 begins in the pool's region
 	maxLen     int    // of a frame received, its tag included
 	unfinished bool   // checksums may be
+	pieces     bool   // frames may lie in several buffers
 	mode, why  string
 	pages      *pages   // of a zero-copy port
 	out        []uint32 // a bit for each buffer that the kernel has
@@ -178,7 +192,7 @@ type port struct {
 
 	up atomic.Bool
 
-	rxErrors, txDropped, txErrors atomic.Uint64
+	rxNoBuffer, rxErrors, txDropped, txErrors atomic.Uint64
 
 	mu        sync.Mutex
 	closed    bool
@@ -197,8 +211,8 @@ func (d *Driver) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
 	if cfg.Queues < 1 || cfg.Queues > maxQueues {
 		return nil, fmt.Errorf("device %s: %d queues, 1 to %d are possible: %w", cfg.Device, cfg.Queues, maxQueues, sal.ErrInvalid)
 	}
-	if cfg.MTU > MaxMTU {
-		return nil, fmt.Errorf("device %s: MTU %d, the largest with af-xdp is %d: %w", cfg.Device, cfg.MTU, MaxMTU, sal.ErrInvalid)
+	if most := d.MaxMTU(); cfg.MTU > most {
+		return nil, fmt.Errorf("device %s: MTU %d, the largest with af-xdp on this kernel is %d: %w", cfg.Device, cfg.MTU, most, sal.ErrInvalid)
 	}
 	dev, err := netdev.Open(cfg.Device)
 	if err != nil {
@@ -278,11 +292,12 @@ func (p *port) device() error {
 		if mtu, err = p.dev.MTU(); err != nil {
 			return err
 		}
-		mtu = min(mtu, MaxMTU)
+		mtu = min(mtu, oneBuffer)
 	} else if err := p.dev.SetMTU(mtu); err != nil {
 		return err
 	}
 	p.maxLen = mtu + 18
+	p.pieces = mtu > oneBuffer
 	promisc := p.cfg.MAC != [6]byte{} && p.cfg.MAC != p.mac
 	if p.filter, err = netdev.Listen(p.index, promisc); err != nil {
 		return err
@@ -341,6 +356,9 @@ func (p *port) sockets() error {
 
 // bind makes a socket for each of the device's queues that the port wants.
 func (p *port) bind(flags uint16) error {
+	if p.pieces {
+		flags |= unix.XDP_USE_SG
+	}
 	p.d.mu.Lock()
 	slots := fillSlots(p.pool.Size(), p.d.queues)
 	p.d.mu.Unlock()
@@ -366,14 +384,14 @@ func (p *port) bind(flags uint16) error {
 			return err
 		}
 		p.socks = append(p.socks, s)
-		if i == 0 && flags == unix.XDP_ZEROCOPY {
+		if i == 0 && flags&unix.XDP_ZEROCOPY != 0 {
 			if err := p.paged(); err != nil {
 				return err
 			}
 		}
 	}
 	var err error
-	if p.prog, err = newProgram(p.index, len(p.socks), p.mode == sal.ModeCopy); err != nil {
+	if p.prog, err = newProgram(p.index, len(p.socks), p.mode == sal.ModeCopy, p.pieces); err != nil {
 		return err
 	}
 	p.d.mu.Lock()
@@ -439,14 +457,17 @@ func (p *port) release() {
 		unix.Close(t.fd)
 	}
 	queues := len(p.socks)
+	var l []sal.Desc
 	for _, s := range p.socks {
 		s.close()
+		if s.part.ok {
+			l = append(l, s.part.to)
+		}
 	}
 	if p.mode == sal.ModeZeroCopy {
 		p.quiet(queues)
 	}
 	p.socks, p.extra, p.pages = nil, nil, nil
-	var l []sal.Desc
 	for b := range uint32(p.pool.Size()) {
 		if p.unmark(b) {
 			l = append(l, sal.MakeDesc(b, 0, 0))
@@ -547,7 +568,7 @@ func (p *port) SetUp(up bool) error {
 func (p *port) Stats() sal.PortStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return sal.PortStats{RxDropped: p.rxDropped + p.dropped(), RxErrors: p.rxErrors.Load(), TxDropped: p.txDropped.Load(), TxErrors: p.txErrors.Load()}
+	return sal.PortStats{RxDropped: p.rxDropped + p.dropped() + p.rxNoBuffer.Load(), RxErrors: p.rxErrors.Load(), TxDropped: p.txDropped.Load(), TxErrors: p.txErrors.Load()}
 }
 
 // dropped is what the kernel counts on the sockets: no buffer, no room in the

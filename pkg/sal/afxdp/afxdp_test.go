@@ -74,22 +74,35 @@ func receive(patience time.Duration, c *sal.Cache, q sal.PortQueue, typ uint16) 
 	return nil
 }
 
-func TestSuite(t *testing.T) {
+func TestSuite(t *testing.T) { suite(t, saltest.RunPort, 1500) }
+
+// TestJumbo: frames as long as the kernel lets them be; where it has them in several
+// buffers, as long as with other drivers.
+func TestJumbo(t *testing.T) {
+	run, most := saltest.RunJumbo, afxdp.New(afxdp.Options{}).MaxMTU()
+	if most <= sal.MaxFrame {
+		run = saltest.RunPort
+	}
+	suite(t, run, most)
+}
+
+func suite(t *testing.T, run func(*testing.T, func(*testing.T) *saltest.PortRig), mtu int) {
 	for mode, o := range map[string]afxdp.Options{sal.ModeCopy: {}, sal.ModeGeneric: {Generic: true}} {
 		t.Run(mode, func(t *testing.T) {
-			saltest.RunPort(t, func(t *testing.T) *saltest.PortRig {
+			run(t, func(t *testing.T) *saltest.PortRig {
 				mid, far := nstest.New(t), nstest.New(t)
 				mid.Veth("p", far, "e")
 				far.Quiet("e")
+				far.Run("ip", "link", "set", "dev", "e", "mtu", fmt.Sprint(mtu))
 				raw := far.Raw("e")
 				pl := pool(t, 8192)
 				d := afxdp.New(o)
-				p := open(t, mid, d, pl, sal.PortConfig{Name: "wan", Device: "p", Queues: 1, MTU: 1500})
+				p := open(t, mid, d, pl, sal.PortConfig{Name: "wan", Device: "p", Queues: 1, MTU: mtu})
 				if i := p.Info(); i.Mode != mode || i.Shared || i.IfIndex == 0 || !strings.HasPrefix(i.Why, map[string]string{sal.ModeCopy: "zero-copy: ", sal.ModeGeneric: "copy: "}[mode]) {
 					t.Errorf("%+v", i)
 				}
 				rig := &saltest.PortRig{
-					Port: p, Pool: pl, MTU: 1500, Send: raw.Send, Recv: raw.Recv,
+					Port: p, Pool: pl, MTU: mtu, Send: raw.Send, Recv: raw.Recv,
 					Unplug: func() { far.Run("ip", "link", "set", "dev", "e", "down") },
 					Plug:   func() { far.Run("ip", "link", "set", "dev", "e", "up") },
 				}
@@ -112,8 +125,8 @@ func TestSuite(t *testing.T) {
 // TestTCP runs TCP with the kernel's default offloads through two ports, in
 // both families: checksums are left to the device, and nobody says so.
 func TestTCP(t *testing.T) {
-	for _, x := range []struct{ queues, of int }{{1, 1}, {2, 1}, {2, 2}} {
-		t.Run(fmt.Sprintf("queues=%d/of=%d", x.queues, x.of), func(t *testing.T) {
+	for _, x := range []struct{ queues, of, mtu int }{{1, 1, 1500}, {2, 1, 1500}, {2, 2, 1500}, {2, 2, afxdp.New(afxdp.Options{}).MaxMTU()}} {
+		t.Run(fmt.Sprintf("queues=%d/of=%d/mtu=%d", x.queues, x.of, x.mtu), func(t *testing.T) {
 			left, mid, right := nstest.New(t), nstest.New(t), nstest.New(t)
 			for a, n := range []*nstest.NS{left, right} {
 				dev := []string{"l", "r"}[a]
@@ -121,16 +134,16 @@ func TestTCP(t *testing.T) {
 					"numrxqueues", fmt.Sprint(x.of), "numtxqueues", fmt.Sprint(x.of), "netns", n.Name)
 				mid.Quiet(dev)
 				mid.Run("ip", "link", "set", "dev", dev, "up")
-				n.Run("ip", "link", "set", "dev", "e", "up")
+				n.Run("ip", "link", "set", "dev", "e", "up", "mtu", fmt.Sprint(x.mtu))
 				n.Run("ip", "addr", "add", fmt.Sprintf("10.9.0.%d/24", a+1), "dev", "e")
 				n.Run("ip", "addr", "add", fmt.Sprintf("fd09::%d/64", a+1), "dev", "e", "nodad")
 			}
 			pl := pool(t, 8192)
 			d := afxdp.New(afxdp.Options{})
-			l := up(t, open(t, mid, d, pl, sal.PortConfig{Name: "l", Queues: x.queues, MTU: 1500}))
-			r := up(t, open(t, mid, d, pl, sal.PortConfig{Name: "r", Queues: x.queues, MTU: 1500}))
+			l := up(t, open(t, mid, d, pl, sal.PortConfig{Name: "l", Queues: x.queues, MTU: x.mtu}))
+			r := up(t, open(t, mid, d, pl, sal.PortConfig{Name: "r", Queues: x.queues, MTU: x.mtu}))
 			stop := saltest.Wire(pl, l, r)
-			left.Run("ping", "-c", "5", "-i", "0.01", "-W", "2", "10.9.0.2")
+			left.Run("ping", "-c", "5", "-i", "0.01", "-W", "2", "-M", "do", "-s", fmt.Sprint(x.mtu-28), "10.9.0.2")
 			nstest.TCP(t, left, right, "10.9.0.2", 1)
 			nstest.TCP(t, right, left, "fd09::1", 1)
 			stop()
@@ -231,7 +244,7 @@ func TestOpenErrors(t *testing.T) {
 		{sal.PortConfig{Name: "none", Queues: 1}, sal.ErrNotFound, "none"},
 		{sal.PortConfig{Name: "lo", Queues: 1}, sal.ErrNotSupported, "Ethernet"},
 		{sal.PortConfig{Name: "a", Queues: 0}, sal.ErrInvalid, "0 queues"},
-		{sal.PortConfig{Name: "a", Queues: 1, MTU: 9000}, sal.ErrInvalid, "MTU 9000"},
+		{sal.PortConfig{Name: "a", Queues: 1, MTU: d.MaxMTU() + 1}, sal.ErrInvalid, fmt.Sprint("MTU ", d.MaxMTU()+1)},
 		{sal.PortConfig{Name: "far too long a name", Queues: 1}, sal.ErrInvalid, "name"},
 	} {
 		var err error

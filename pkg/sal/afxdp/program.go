@@ -36,12 +36,17 @@ type program struct {
 	// tags: VLAN tags that the kernel keeps beside a frame are put back.
 	tags bool
 	why  error // when not
+	// frags: it takes frames that lie in several pieces.
+	frags uint32
 }
 
 // newProgram loads the program for a device; nothing is attached yet. tags asks
-// for the part that puts VLAN tags back.
-func newProgram(index, queues int, tags bool) (_ *program, err error) {
+// for the part that puts VLAN tags back, pieces for frames that lie in several.
+func newProgram(index, queues int, tags, pieces bool) (_ *program, err error) {
 	p := &program{}
+	if pieces {
+		p.frags = unix.BPF_F_XDP_HAS_FRAGS
+	}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -56,7 +61,7 @@ func newProgram(index, queues int, tags bool) (_ *program, err error) {
 	call, e := tagCall()
 	if e == nil && tags {
 		p.prog, e = ebpf.NewProgram(&ebpf.ProgramSpec{Name: "vrouter", Type: ebpf.XDP, Instructions: code(p.socks.FD(), call),
-			License: license, Ifindex: uint32(index), Flags: unix.BPF_F_XDP_DEV_BOUND_ONLY})
+			License: license, Ifindex: uint32(index), Flags: unix.BPF_F_XDP_DEV_BOUND_ONLY | p.frags})
 		p.tags = e == nil
 	}
 	p.why = e
@@ -74,7 +79,7 @@ func (p *program) plain() (err error) {
 		p.prog.Close()
 	}
 	p.tags = false
-	p.prog, err = ebpf.NewProgram(&ebpf.ProgramSpec{Name: "vrouter", Type: ebpf.XDP, Instructions: code(p.socks.FD(), nil), License: license})
+	p.prog, err = ebpf.NewProgram(&ebpf.ProgramSpec{Name: "vrouter", Type: ebpf.XDP, Instructions: code(p.socks.FD(), nil), License: license, Flags: p.frags})
 	if err != nil {
 		return fmt.Errorf("XDP program: %w", explain(err))
 	}

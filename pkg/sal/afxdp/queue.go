@@ -68,7 +68,12 @@ func (q *queue) RxBurst(c *sal.Cache, d []sal.Desc) (n int) {
 				continue
 			}
 			x := sal.MakeDesc(b, off, uint16(e.Len))
-			if up && q.check(x, e.Len) {
+			if more := e.Options&unix.XDP_PKT_CONTD != 0; more || s.part.on {
+				if x, ok := q.join(c, x, more); ok {
+					d[n] = x
+					n++
+				}
+			} else if up && q.check(x, e.Len) {
 				d[n] = x
 				n++
 			} else {
@@ -184,11 +189,17 @@ func (q *queue) TxBurst(c *sal.Cache, d []sal.Desc) int {
 		c.FreeDescs(d)
 		return len(d)
 	}
-	n := min(len(d), int(t.ring.room()), sal.Burst)
-	if now := int(t.s.sent.Add(int32(n))); now > doneSlots { // others send here too
-		back := min(now-doneSlots, n)
-		t.s.sent.Add(-int32(back))
-		n -= back
+	n, slots := 0, 0
+	for room := int(t.ring.room()); n < min(len(d), sal.Burst) && slots+q.p.slotsOf(d[n]) <= room; n++ {
+		slots += q.p.slotsOf(d[n])
+	}
+	if now := int(t.s.sent.Add(int32(slots))); now > doneSlots { // others send here too
+		was := slots
+		for n > 0 && now-(was-slots) > doneSlots {
+			n--
+			slots -= q.p.slotsOf(d[n])
+		}
+		t.s.sent.Add(int32(slots - was))
 	}
 	if n == 0 {
 		t.kick(q.p)
@@ -196,18 +207,20 @@ func (q *queue) TxBurst(c *sal.Cache, d []sal.Desc) int {
 	}
 	k := uint32(0)
 	for _, x := range d[:n] {
+		if q.p.slotsOf(x) > 1 {
+			k += q.cut(c, x, k)
+			continue
+		}
 		x, ok := q.movable(c, x)
 		if !ok {
+			q.p.txDropped.Add(1)
 			continue
 		}
 		q.p.mark(x.Buf())
 		*t.ring.slot(k) = unix.XDPDesc{Addr: q.p.address(x.Buf(), uint32(x.Off())), Len: uint32(x.Len())}
 		k++
 	}
-	if lost := int32(n) - int32(k); lost > 0 {
-		t.s.sent.Add(-lost)
-		q.p.txDropped.Add(uint64(lost))
-	}
+	t.s.sent.Add(int32(k) - int32(slots)) // less what was lost
 	t.s.held.Add(int32(k))
 	t.ring.put(k)
 	t.kick(q.p)
@@ -224,7 +237,7 @@ func (q *queue) movable(c *sal.Cache, x sal.Desc) (sal.Desc, bool) {
 		return x, true
 	}
 	n := 0
-	if x.Len() <= sal.MaxFrame { // no MTU lets it be longer
+	if x.Len() <= sal.MaxFrame { // as no MTU lets it be longer, or cut takes it
 		n = c.AllocBurst(q.bufs[:8]) // one of eight will do
 	}
 	to, ok := sal.Desc(0), false

@@ -47,6 +47,7 @@ type socket struct {
 	// reaping is taken by who looks at done: those who send share it.
 	reaping atomic.Bool
 	empty   uint32 // polls in a row without a frame
+	part    part
 }
 
 // transmit is a way to send: a socket's own, or that of a queue which has no
