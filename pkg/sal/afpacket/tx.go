@@ -133,11 +133,8 @@ func (t *tx) messages(pool *sal.Pool, d []sal.Desc) (m int) {
 		from := v
 		f := pool.Bytes(d[i])
 		n := 1
-		// The last of a burst has none to be joined with.
-		if !t.single && i+1 < len(d) && d[i+1].Len() <= d[i].Len() && t.join.Start(f) {
-			for i+n < len(d) && t.join.Add(pool.Bytes(d[i+n])) {
-				n++
-			}
+		if !t.single {
+			n = t.join.Frames(pool, d[i:])
 		}
 		if n == 1 {
 			t.iov[v], t.iov[v+1] = iovec(t.plain[:]), iovec(f)

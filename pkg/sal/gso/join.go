@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"vrouter/pkg/pkt"
+	"vrouter/pkg/sal"
 )
 
 // Joiner finds frames that are consecutive segments of one TCP connection and
@@ -138,6 +139,19 @@ func (j *Joiner) Add(f []byte) bool {
 	j.total += n
 	j.next += uint32(n)
 	return true
+}
+
+// Frames begins with the first frame of a burst and tells how many of them from
+// there on are one super-frame: 1 when it goes by itself, as the last one of a burst
+// does.
+func (j *Joiner) Frames(pool *sal.Pool, d []sal.Desc) int {
+	n := 1
+	if len(d) > 1 && d[1].Len() <= d[0].Len() && j.Start(pool.Bytes(d[0])) {
+		for n < len(d) && j.Add(pool.Bytes(d[n])) {
+			n++
+		}
+	}
+	return n
 }
 
 // Joined is how many frames have been joined, 0 when Start has not begun.

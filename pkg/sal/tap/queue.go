@@ -22,9 +22,14 @@ type queue struct {
 	super    []byte // a frame that does not fit a buffer, as a whole
 
 	head [gso.HeaderLen]byte // virtio-net header read
-	zero [gso.HeaderLen]byte // written: nothing left to do
 	riov [3]unix.Iovec
-	wiov [2]unix.Iovec
+
+	single bool // the kernel takes no super-frames
+	join   gso.Joiner
+	vnet   [gso.HeaderLen]byte // written with a super-frame
+	heads  [gso.MaxHead]byte   // and its headers
+	zero   [gso.HeaderLen]byte // written with a frame: nothing left to do
+	wiov   [2 + sal.Burst]unix.Iovec
 }
 
 func newQueue(p *port, fd int) *queue {
@@ -33,7 +38,7 @@ func newQueue(p *port, fd int) *queue {
 	// the place in super where the buffer's part is copied to.
 	q.riov[0] = iovec(q.head[:])
 	q.riov[2] = iovec(q.super[sal.MaxFrame:])
-	q.wiov[0] = iovec(q.zero[:])
+	q.single = p.d.o.Single
 	return q
 }
 
@@ -166,8 +171,8 @@ func (q *queue) cut(c *sal.Cache, d []sal.Desc) (n int) {
 	return n
 }
 
-// TxBurst writes frames one by one. A device whose other side is down refuses
-// them: counted and gone.
+// TxBurst writes frames one by one, segments of TCP joined. A device whose other
+// side is down refuses them: counted and gone.
 func (q *queue) TxBurst(c *sal.Cache, d []sal.Desc) int {
 	if !q.p.up.Load() {
 		q.p.txDropped.Add(uint64(len(d)))
@@ -175,8 +180,8 @@ func (q *queue) TxBurst(c *sal.Cache, d []sal.Desc) int {
 		return len(d)
 	}
 	for i := 0; i < len(d); {
-		q.wiov[1] = iovec(q.p.pool.Bytes(d[i]))
-		_, _, e := unix.Syscall(unix.SYS_WRITEV, uintptr(q.fd), uintptr(unsafe.Pointer(&q.wiov)), uintptr(len(q.wiov)))
+		n, parts := q.gather(d[i:])
+		_, _, e := unix.Syscall(unix.SYS_WRITEV, uintptr(q.fd), uintptr(unsafe.Pointer(&q.wiov)), uintptr(parts))
 		switch e {
 		case 0:
 		case unix.EINTR:
@@ -185,12 +190,35 @@ func (q *queue) TxBurst(c *sal.Cache, d []sal.Desc) int {
 			c.FreeDescs(d[:i])
 			return i
 		case unix.EIO: // the device is down
-			q.p.txDropped.Add(1)
+			q.p.txDropped.Add(uint64(n))
 		default:
+			if n > 1 {
+				q.single = true
+				continue
+			}
 			q.p.txErrors.Add(1)
 		}
-		i++
+		i += n
 	}
 	c.FreeDescs(d)
 	return len(d)
+}
+
+// gather makes ready to write the first of some frames, or several joined ones. It
+// says how many frames these are, and in how many parts they lie.
+func (q *queue) gather(d []sal.Desc) (n, parts int) {
+	pool := q.p.pool
+	if n = 1; !q.single {
+		n = q.join.Frames(pool, d[:min(len(d), sal.Burst)])
+	}
+	if n == 1 {
+		q.wiov[0], q.wiov[1] = iovec(q.zero[:]), iovec(pool.Bytes(d[0]))
+		return 1, 2
+	}
+	k := q.join.Head(&q.vnet, q.heads[:])
+	q.wiov[0], q.wiov[1] = iovec(q.vnet[:]), iovec(q.heads[:k])
+	for i, x := range d[:n] {
+		q.wiov[2+i] = iovec(pool.Bytes(x)[k:])
+	}
+	return n, 2 + n
 }

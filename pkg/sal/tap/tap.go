@@ -14,7 +14,10 @@
 // device of the first kind.
 //
 // A TAP device passes frames one by one, at 1 to 2 µs each. Super-frames save
-// most of that for TCP: they are asked for, and cut here (package gso).
+// most of that for TCP: they are asked for, and cut here; and segments that follow
+// each other are given to the device together (package gso). The write itself costs
+// the same for each segment either way; what is saved is the receiving kernel's: TCP
+// between two kernels over TAP devices was about twice as fast (TestTCP).
 package tap
 
 import (
@@ -38,6 +41,9 @@ import (
 type Options struct {
 	// Device is the clone device; empty means /dev/net/tun.
 	Device string
+	// Single sends every frame by itself, where segments of a TCP connection
+	// would go to the device together.
+	Single bool
 }
 
 // Driver makes TAP devices. It is safe for concurrent use.

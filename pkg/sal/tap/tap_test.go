@@ -103,6 +103,53 @@ func TestTCP(t *testing.T) {
 	}
 }
 
+// TestJoined: as af-packet, a device is given consecutive segments together.
+func TestJoined(t *testing.T) {
+	for single, want := range map[bool]int{false: 5, true: 60} {
+		n := nstest.New(t)
+		pl := pool(t, 4096)
+		var p sal.Port
+		var err error
+		n.Do(func() {
+			p, err = tap.New(tap.Options{Single: single}).Open(sal.PortConfig{Name: "tp0", Queues: 1, MTU: 1500}, pl)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.Close() })
+		n.Quiet("tp0")
+		raw := n.Raw("tp0")
+		nstest.Joined(t, pl, up(t, p).Queue(0), raw, want)
+	}
+}
+
+// BenchmarkSend hands bursts of full segments of one TCP connection to a device.
+func BenchmarkSend(b *testing.B) {
+	for _, single := range []bool{false, true} {
+		b.Run(map[bool]string{false: "joined", true: "single"}[single], func(b *testing.B) {
+			n := nstest.New(b)
+			pl := pool(b, 4096)
+			var p sal.Port
+			var err error
+			n.Do(func() {
+				p, err = tap.New(tap.Options{Single: single}).Open(sal.PortConfig{Name: "tp0", Queues: 1, MTU: 1500}, pl)
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { p.Close() })
+			n.Quiet("tp0")
+			q, c := up(b, p).Queue(0), pl.NewCache()
+			defer c.Close()
+			burst, sent := nstest.Segments(pl, c, 64, 1446), 0
+			for b.Loop() {
+				sent += q.TxBurst(c, burst())
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(sent), "ns/pkt")
+		})
+	}
+}
+
 // TestDevice looks at the device from the host's side.
 func TestDevice(t *testing.T) {
 	n, guest := nstest.New(t), nstest.New(t)
