@@ -20,14 +20,17 @@ import (
 // change while packets flow. A change goes like this:
 //
 //	prepareCrew  before anything is live: can it be? Workers to come are made
-//	recrew    1  nobody receives from ports: packets wait there
+//	recrew    0  ports get queues for workers to come, those that can: what comes
+//	             into them waits
+//	          1  nobody receives from ports: packets wait there
 //	          2  all that is inside comes out: hand-offs, engines, messages
 //	          3  workers to come start
 //	          4  the new order is published: queues and flows have their workers
 //	          5  workers that are not in it end, and give back buffers and flows
 //
 // Between 1 and 4 a queue is nobody's, so none has two workers, no packet of a
-// flow overtakes another, and SAs turn from a single worker's to shared ones. What
+// flow overtakes another (0 is where one could, if a worker is far behind), and SAs
+// turn from a single worker's to shared ones. What
 // a worker counted stays in all sums when it has ended, and it goes on there when
 // it is back.
 //
@@ -191,6 +194,13 @@ func (e *Local) recrew(g *Global) {
 		return
 	}
 	began := time.Now()
+	grown := e.f.iface.AddQueues(n)
+	if len(grown) > 0 {
+		// What came into the old queues before is taken by those who work now, as
+		// far as a turn or two will do: flows may come by another queue from here on.
+		e.quiesce()
+		e.quiesce()
+	}
 	e.env.Workers, k.n, k.spread = n, n, g.Spread
 	e.env.Control.SetWorkers(n)
 	e.publishCrew(&pipeline.Crew{N: n, Spread: g.Spread, Paused: true, Shared: n > 1 || was > 1 || e.running() > 1})
@@ -200,7 +210,7 @@ func (e *Local) recrew(g *Global) {
 			e.launch(i)
 		}
 	}
-	e.publishCrew(&pipeline.Crew{N: n, Spread: g.Spread, Shared: e.running() > 1})
+	e.publishPorts(&pipeline.Crew{N: n, Spread: g.Spread, Shared: e.running() > 1}, grown)
 	if !out {
 		e.opt.Log.Warn("workers were changed with packets inside", "workers", n)
 	}
@@ -209,10 +219,16 @@ func (e *Local) recrew(g *Global) {
 }
 
 // publishCrew lets all workers take over a crew.
-func (e *Local) publishCrew(c *pipeline.Crew) {
+func (e *Local) publishCrew(c *pipeline.Crew) { e.publishPorts(c, nil) }
+
+// publishPorts is publishCrew, and some interfaces have other queues than before.
+func (e *Local) publishPorts(c *pipeline.Crew, set map[pipeline.IfIndex]*pipeline.Iface) {
 	c.Made = len(e.workers)
 	snap := *e.env.Snap.Load()
 	snap.Crew = c
+	if len(set) > 0 {
+		snap.Ifaces = snap.Ifaces.With(set)
+	}
 	e.env.Snap.Store(&snap)
 	e.env.Control.SetWorkers(c.N)
 	e.quiesce()

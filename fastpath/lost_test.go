@@ -3,6 +3,10 @@ package fastpath_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,13 +36,14 @@ func (d *plug) Open(cfg sal.PortConfig, pool *sal.Pool) (sal.Port, error) {
 	if !d.there {
 		return nil, sal.ErrNotFound
 	}
-	p := &plugPort{d: d, cfg: cfg, pool: pool, out: make([]uint32, 3)}
+	p := &plugPort{d: d, queues: 1, cfg: cfg, pool: pool, out: make([]uint32, 3)}
 	p.out = p.out[:pool.Take(p.out)]
 	d.ports = append(d.ports, p)
 	return p, nil
 }
 
 type plugPort struct {
+	queues, most         int // most: it can have as many while it is open
 	d                    *plug
 	cfg                  sal.PortConfig
 	pool                 *sal.Pool
@@ -48,7 +53,7 @@ type plugPort struct {
 }
 
 func (p *plugPort) Info() sal.PortInfo {
-	return sal.PortInfo{Name: p.cfg.Name, Driver: "plug", Device: p.cfg.Name, Queues: 1, MAC: p.cfg.MAC}
+	return sal.PortInfo{Name: p.cfg.Name, Driver: "plug", Device: p.cfg.Name, Queues: p.queues, MAC: p.cfg.MAC}
 }
 func (p *plugPort) Queue(int) sal.PortQueue { return p }
 func (p *plugPort) Link() bool              { return p.up && !p.lost }
@@ -63,6 +68,14 @@ func (p *plugPort) SetUp(up bool) error {
 	}
 	if p.d.up != nil {
 		*p.d.up = up
+	}
+	return nil
+}
+
+func (p *plugPort) AddQueues(n int) error {
+	p.queues = max(p.queues, min(n, p.most))
+	if n > p.most {
+		return sal.ErrNotSupported
 	}
 	return nil
 }
@@ -171,6 +184,51 @@ func TestOtherDriver(t *testing.T) {
 	b.Advance(time.Second)
 	if up || !one.ports[1].closed {
 		t.Error("the last port leaves its device up")
+	}
+}
+
+// TestAddQueues: with more workers open ports get more queues, as many as they can
+// have; each has its worker, and with fewer workers again each still has one.
+func TestAddQueues(t *testing.T) {
+	d := &plug{there: true}
+	b := testbed.New(t, func(o *fastpath.Options) { o.Registry.AddDriver(d); o.Buffers = 8192 })
+	names := []string{"all", "two", "none"}
+	for i, n := range names {
+		c := testbed.Iface(n, byte(i+1), "10.0."+strconv.Itoa(i)+".1/24")
+		c.Driver = "plug"
+		b.Apply(&fastpath.Change{Iface: iface.Change{Set: []iface.Config{c}}})
+		d.ports[i].most = []int{64, 2, 1}[i]
+	}
+	for _, x := range []struct {
+		workers int
+		queues  []int
+		who     string // by worker: its queues
+	}{
+		{1, []int{1, 1, 1}, "[all/0 two/0 none/0]"},
+		{3, []int{3, 2, 1}, "[all/0 two/0 none/0] [all/1 two/1] [all/2]"},
+		{2, []int{3, 2, 1}, "[all/0 all/2 two/0 none/0] [all/1 two/1]"},
+		{4, []int{4, 2, 1}, "[all/0 two/0 none/0] [all/1 two/1] [all/2] [all/3]"},
+		{1, []int{4, 2, 1}, "[all/0 all/1 all/2 all/3 two/0 two/1 none/0]"},
+	} {
+		b.Apply(&fastpath.Change{Global: &fastpath.Global{Workers: x.workers}})
+		b.Run()
+		s := b.State(&fastpath.Query{Ifaces: names, Process: true})
+		for _, i := range s.Ifaces {
+			if k := slices.Index(names, i.Name); i.Queues != x.queues[k] {
+				t.Errorf("%d workers: %s has %d queues, want %d", x.workers, i.Name, i.Queues, x.queues[k])
+			}
+		}
+		var who []string
+		for _, w := range s.Process.Workers {
+			var l []string
+			for _, q := range w.Queues {
+				l = append(l, fmt.Sprint(q.Iface, "/", q.Queue))
+			}
+			who = append(who, fmt.Sprint(l))
+		}
+		if got := strings.Join(who, " "); got != x.who {
+			t.Errorf("%d workers: %s, want %s", x.workers, got, x.who)
+		}
 	}
 }
 

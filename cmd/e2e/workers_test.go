@@ -9,10 +9,10 @@ import (
 
 // TestWorkersChangeUnderTraffic changes the number of workers of both vRouters by
 // commits, while a paced stream of one flow and TCP in several flows both ways go
-// through the tunnel. The ports were opened with one queue, so that with more
-// workers flows are spread by software: of the stream nothing may be lost, and no
-// sequence number may be sent twice. A count that cannot be is refused with its
-// path, and then nothing changes.
+// through the tunnel. The ports were opened with one queue and get more as there are
+// more workers; at times flows are spread by software instead. Of the stream nothing
+// may be lost, and no sequence number may be sent twice. A count that cannot be is
+// refused with its path, and then nothing changes.
 func TestWorkersChangeUnderTraffic(t *testing.T) {
 	need(t, "iperf3", "tcpdump")
 	b := configured(t)
@@ -33,15 +33,19 @@ func TestWorkersChangeUnderTraffic(t *testing.T) {
 	s := b.stream(4000, 200)
 	time.Sleep(each)
 	for i, n := range counts {
-		b.edit(b.A, fmt.Sprintf(`<fastpath xmlns="urn:vrouter:yang:vrouter-fastpath"><worker><count>%d</count></worker></fastpath>`, n))
+		spreading := [2]string{"auto", "software"}[i%2]
+		b.edit(b.A, fmt.Sprintf(`<fastpath xmlns="urn:vrouter:yang:vrouter-fastpath"><worker><count>%d</count><spreading>%s</spreading></worker></fastpath>`, n, spreading))
 		b.edit(b.B, fmt.Sprintf(`<fastpath xmlns="urn:vrouter:yang:vrouter-fastpath"><worker><count>%d</count></worker></fastpath>`, 2-i%2))
 		time.Sleep(each)
 		out := b.ctl(b.A, "show", "workers")
 		if got := strings.Count(strings.TrimSpace(out), "\n"); got != n {
 			t.Errorf("%d workers, want %d:\n%s", got, n, out)
 		}
-		if n == 3 && !strings.Contains(out, "lan0/0*") {
-			t.Errorf("lan0 is not spread:\n%s", out)
+		if soft := strings.Contains(out, "lan0/0*"); soft != (n > 1 && spreading == "software") {
+			t.Errorf("with %d workers lan0 is spread by software: %v\n%s", n, soft, out)
+		}
+		if !strings.Contains(out, "lan0/2") || !strings.Contains(out, "wan0/2") {
+			t.Errorf("with %d workers the ports have not as many queues as they once got:\n%s", n, out)
 		}
 		t.Logf("\n%s", out)
 	}

@@ -92,6 +92,17 @@ type Port interface {
 // new Open. A port that finds such a device by itself is never lost.
 type Loser interface{ Lost() bool }
 
+// A QueueAdder is a port that can have more queues than it was opened with, while
+// those it has are in use. Nothing that is under way is lost by it, but a flow may
+// come in by another queue afterwards. Where there are too few queues for all
+// workers they hand frames to each other, so it may refuse. Queues are not taken
+// away again: what lies in one would be lost, and one worker can have several.
+type QueueAdder interface {
+	// AddQueues gives the port n queues in all, if it has fewer. With an error it
+	// has what Info says. It is called in the network namespace that Open was.
+	AddQueues(n int) error
+}
+
 // An MTULimiter is a driver whose ports take a smaller MTU than MaxMTU.
 type MTULimiter interface{ MaxMTU() int }
 

@@ -488,6 +488,30 @@ func (p *prepared) Reopen() map[pipeline.IfIndex]*pipeline.Iface {
 	return m
 }
 
+// AddQueues gives the ports queues for so many workers, as far as they can have
+// more while they are open, and returns the interfaces that have more then. The new
+// queues receive nothing that anybody sees before workers have taken these over.
+func (f *Feature) AddQueues(workers int) map[pipeline.IfIndex]*pipeline.Iface {
+	m := map[pipeline.IfIndex]*pipeline.Iface{}
+	for _, e := range f.byI {
+		if e == nil || e.port == nil || e.info.Queues >= workers {
+			continue
+		}
+		a, ok := e.port.(sal.QueueAdder)
+		if !ok {
+			continue
+		}
+		if err := a.AddQueues(workers); err != nil {
+			f.env.Log.Info("a port keeps the queues it has", "interface", e.cfg.Name, "error", err)
+		}
+		if i := e.port.Info(); i.Queues != e.info.Queues {
+			e.info = i
+			m[e.index] = e.compile(true)
+		}
+	}
+	return m
+}
+
 // Reopener is the part of iface's Prepared that the engine calls after the
 // snapshot is live.
 type Reopener interface {

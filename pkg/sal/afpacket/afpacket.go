@@ -155,7 +155,10 @@ type port struct {
 
 	maxLen int // of a frame received, without a tag
 	up     atomic.Bool
-	queues []*queue
+	queues []*queue // in all, so that it grows beside Queue
+	all    [maxQueues]*queue
+	slots  int // of a queue's ring
+	group  int // of the queues' sockets, 0: it has one
 
 	rxNoBuffer, rxErrors, rxUncut, txDropped, txErrors atomic.Uint64
 
@@ -201,20 +204,20 @@ func (p *port) open() (err error) {
 	if p.mac, err = p.dev.MAC(); err != nil {
 		return err
 	}
-	var st unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
-		return fmt.Errorf("network namespace: %w", err)
+	ns, err := netdev.Namespace()
+	if err != nil {
+		return err
 	}
-	key := devKey{st.Ino, p.index}
+	key := devKey{ns, p.index}
 	p.d.mu.Lock()
 	twice := p.d.open[key]
 	p.d.open[key] = true
-	slots := p.d.o.Slots
+	p.slots = p.d.o.Slots
 	if p.cfg.Params.Ring > 0 {
-		slots = int(min(p.cfg.Params.Ring, maxSlots))
+		p.slots = int(min(p.cfg.Params.Ring, maxSlots))
 	}
-	if slots <= 0 {
-		slots = ringSlots(p.d.queues)
+	if p.slots <= 0 {
+		p.slots = ringSlots(p.d.queues)
 	}
 	if !twice {
 		p.d.queues += p.cfg.Queues
@@ -242,26 +245,74 @@ func (p *port) open() (err error) {
 				"port", p.cfg.Name, "device", p.cfg.Device, "err", err)
 		}
 	}
-	group := 0
-	for i := range p.cfg.Queues {
-		q, err := newQueue(p, slots)
-		if err != nil {
+	p.queues = p.all[:0]
+	for range p.cfg.Queues {
+		if err := p.addQueue(p.cfg.Queues > 1); err != nil {
 			return err
 		}
-		p.queues = append(p.queues, q)
-		if err := q.bind(p.index); err != nil {
-			return fmt.Errorf("device %s: %w", p.cfg.Device, err)
+	}
+	return nil
+}
+
+// addQueue adds a queue, among whose like the frames are shared if there are to be
+// several.
+func (p *port) addQueue(several bool) error {
+	q, err := newQueue(p, p.slots)
+	if err != nil {
+		return err
+	}
+	if err = q.bind(p.index); err != nil {
+		err = fmt.Errorf("device %s: %w", p.cfg.Device, err)
+	} else if several {
+		err = p.share(q)
+	}
+	if err == nil && len(p.queues) == 0 {
+		err = p.listen(q.fd)
+	}
+	if err != nil {
+		q.close()
+		return err
+	}
+	p.queues = append(p.queues, q)
+	return nil
+}
+
+// share puts a queue into the port's group.
+func (p *port) share(q *queue) error {
+	group, err := q.join(p.group)
+	if err != nil {
+		return fmt.Errorf("device %s: sharing frames among several queues: %w", p.cfg.Device, err)
+	}
+	p.group = group
+	return nil
+}
+
+// AddQueues implements sal.QueueAdder.
+func (p *port) AddQueues(n int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case n > maxQueues:
+		return fmt.Errorf("device %s: %d queues, 1 to %d are possible: %w", p.cfg.Device, n, maxQueues, sal.ErrInvalid)
+	case p.closed || p.lost.Load():
+		return fmt.Errorf("device %s: %w", p.cfg.Device, sal.ErrGone)
+	}
+	if ns, err := netdev.Namespace(); err != nil || ns != p.key.ns {
+		return fmt.Errorf("device %s: not the network namespace that it was opened in: %w", p.cfg.Device, sal.ErrInvalid)
+	}
+	if n > len(p.queues) && p.group == 0 {
+		if err := p.share(p.queues[0]); err != nil {
+			return err
 		}
-		if p.cfg.Queues > 1 {
-			if group, err = q.join(group); err != nil {
-				return fmt.Errorf("device %s: sharing frames among %d queues: %w", p.cfg.Device, p.cfg.Queues, err)
-			}
+	}
+	for len(p.queues) < n {
+		if err := p.addQueue(true); err != nil {
+			return err
 		}
-		if i == 0 {
-			if err := p.listen(q.fd); err != nil {
-				return err
-			}
-		}
+		p.cfg.Queues++
+		p.d.mu.Lock()
+		p.d.queues++
+		p.d.mu.Unlock()
 	}
 	return nil
 }
@@ -312,7 +363,7 @@ func (p *port) Info() sal.PortInfo {
 }
 
 // Queue gives queue i.
-func (p *port) Queue(i int) sal.PortQueue { return p.queues[i] }
+func (p *port) Queue(i int) sal.PortQueue { return p.all[i] }
 
 // linkEvery is how old an answer to Link may be.
 const linkEvery = 20 * time.Millisecond
@@ -350,7 +401,7 @@ func (p *port) follow() error {
 	if err != nil || i == p.index {
 		return err
 	}
-	if len(p.queues) > 1 {
+	if p.group != 0 {
 		p.lost.Store(true)
 		return errors.New("the kernel does not bind a fanout group again") // close and open does
 	}

@@ -100,7 +100,7 @@ func rig(o afpacket.Options, mtu int) func(t *testing.T) *saltest.PortRig {
 		mid, far := nstest.New(t), nstest.New(t)
 		pl := pool(t, 8192)
 		rig := &saltest.PortRig{
-			Pool: pl, MTU: mtu,
+			Within: mid.Do, Pool: pl, MTU: mtu,
 			Unplug: func() { far.Run("ip", "link", "set", "dev", "e", "down") },
 			Plug:   func() { far.Run("ip", "link", "set", "dev", "e", "up") },
 			Remove: func() { mid.Run("ip", "link", "del", "dev", "p") },

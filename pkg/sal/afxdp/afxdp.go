@@ -187,7 +187,8 @@ type port struct {
 	filter     netdev.Listener
 	socks      []*socket // one for each queue of the device
 	extra      []*transmit
-	queues     []*queue
+	queues     []*queue // in all, so that it grows beside Queue
+	all        [maxQueues]*queue
 	undo       []func() // what was changed of the device
 
 	up atomic.Bool
@@ -239,11 +240,11 @@ func (p *port) claim() (err error) {
 	if p.mac, err = p.dev.MAC(); err != nil {
 		return err
 	}
-	var st unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
-		return fmt.Errorf("network namespace: %w", err)
+	ns, err := netdev.Namespace()
+	if err != nil {
+		return err
 	}
-	key := devKey{st.Ino, p.index}
+	key := devKey{ns, p.index}
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if p.d.open[key] {
@@ -420,11 +421,17 @@ func (p *port) paged() (err error) {
 // queueUp makes the queues: first those with a queue of the device, then those
 // that only send.
 func (p *port) queueUp() error {
+	p.queues = p.all[:0]
 	for _, s := range p.socks {
 		s.first(p)
 		p.queues = append(p.queues, &queue{p: p, rx: s, tx: &s.tx})
 	}
-	for i := len(p.socks); i < p.cfg.Queues; i++ {
+	return p.addSenders(p.cfg.Queues)
+}
+
+// addSenders adds queues that only send, until there are n in all.
+func (p *port) addSenders(n int) error {
+	for i := len(p.queues); i < n; i++ {
 		s := p.socks[i%len(p.socks)]
 		t := &transmit{s: s}
 		var err error
@@ -441,6 +448,24 @@ func (p *port) queueUp() error {
 		p.queues = append(p.queues, &queue{p: p, tx: t})
 	}
 	return nil
+}
+
+// AddQueues implements sal.QueueAdder with queues that only send: what the device
+// receives stays with the queues of the device that there are, since giving it more
+// resets it, and the program's map of sockets is as large as it was made.
+func (p *port) AddQueues(n int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case n > maxQueues:
+		return fmt.Errorf("device %s: %d queues, 1 to %d are possible: %w", p.cfg.Device, n, maxQueues, sal.ErrInvalid)
+	case p.closed || p.lost.Load():
+		return fmt.Errorf("device %s: %w", p.cfg.Device, sal.ErrGone)
+	}
+	if ns, err := netdev.Namespace(); err != nil || ns != p.key.ns {
+		return fmt.Errorf("device %s: not the network namespace that it was opened in: %w", p.cfg.Device, sal.ErrInvalid)
+	}
+	return p.addSenders(n)
 }
 
 // release closes program and sockets, and gives the buffers they had back.
@@ -507,7 +532,7 @@ func (p *port) Info() sal.PortInfo {
 }
 
 // Queue gives queue i.
-func (p *port) Queue(i int) sal.PortQueue { return p.queues[i] }
+func (p *port) Queue(i int) sal.PortQueue { return p.all[i] }
 
 // linkEvery is how old an answer to Link may be.
 const linkEvery = 20 * time.Millisecond

@@ -102,7 +102,7 @@ func suite(t *testing.T, run func(*testing.T, func(*testing.T) *saltest.PortRig)
 					t.Errorf("%+v", i)
 				}
 				rig := &saltest.PortRig{
-					Port: p, Pool: pl, MTU: mtu, Send: raw.Send, Recv: raw.Recv,
+					Within: mid.Do, Port: p, Pool: pl, MTU: mtu, Send: raw.Send, Recv: raw.Recv,
 					Unplug: func() { far.Run("ip", "link", "set", "dev", "e", "down") },
 					Plug:   func() { far.Run("ip", "link", "set", "dev", "e", "up") },
 				}

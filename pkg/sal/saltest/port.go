@@ -3,6 +3,7 @@ package saltest
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"testing"
 	"time"
 
@@ -30,6 +31,9 @@ type PortRig struct {
 	// the first one does not find it by itself (sal.Loser).
 	Remove, Restore func()
 	Open            func() sal.Port
+	// Within runs a function in the network namespace that the port was opened in;
+	// nil: that of the test.
+	Within func(func())
 }
 
 // etherType is the suite's own (IEEE 802 local experimental 1): kernels speak
@@ -41,7 +45,7 @@ const etherType = 0x88b5
 func RunPort(t *testing.T, rig func(t *testing.T) *PortRig) {
 	runPort(t, rig, []portTest{
 		{"Info", portInfo}, {"Receive", portReceive}, {"Send", portSend}, {"Order", portOrder}, {"NoBuffers", portNoBuffers},
-		{"Down", portDown}, {"Link", portLink}, {"Wake", portWake}, {"Lost", portLost}, {"Close", portClose}, {"Allocations", portAllocations},
+		{"Down", portDown}, {"Link", portLink}, {"Wake", portWake}, {"Lost", portLost}, {"Close", portClose}, {"AddQueues", portAddQueues}, {"Allocations", portAllocations},
 	})
 }
 
@@ -174,8 +178,12 @@ func (p *port) send(d []sal.Desc) {
 // accounted: free, in caches and held are all there are.
 func (p *port) accounted() {
 	p.Helper()
-	if s := p.Pool.Stats(); s.Free+s.Cached+p.q.Held() != s.Total {
-		p.Errorf("buffers: %+v, %d held", s, p.q.Held())
+	held := 0
+	for k := range p.Port.Info().Queues {
+		held += p.Port.Queue(k).Held()
+	}
+	if s := p.Pool.Stats(); s.Free+s.Cached+held != s.Total {
+		p.Errorf("buffers: %+v, %d held", s, held)
 	}
 }
 
@@ -233,6 +241,76 @@ func portSend(p *port) {
 	}
 	if n := p.q.TxBurst(p.c, nil); n != 0 {
 		p.Errorf("an empty burst sends %d", n)
+	}
+}
+
+// portAddQueues: a port that can have more queues gets them with frames waiting and
+// frames coming; none is lost, each comes once, and every queue sends.
+func portAddQueues(p *port) {
+	a, ok := p.Port.(sal.QueueAdder)
+	if !ok {
+		return
+	}
+	const each, queues = 40, 3
+	send := func(from int) {
+		for i := from; i < from+each; i++ {
+			if err := p.PortRig.Send(p.frame(64+i, uint32(i))); err != nil {
+				p.Fatal(err)
+			}
+		}
+	}
+	send(0)
+	add := func(n int) (err error) {
+		if p.Within == nil {
+			return a.AddQueues(n)
+		}
+		p.Within(func() { err = a.AddQueues(n) })
+		return err
+	}
+	if p.Within != nil { // in another namespace there may be another device by the name
+		if err := a.AddQueues(queues); err == nil || p.Port.Info().Queues != 1 {
+			p.Fatalf("queues from another network namespace: %v, %d", err, p.Port.Info().Queues)
+		}
+	}
+	if err := add(queues); err != nil {
+		p.Fatal(err)
+	}
+	send(each)
+	i := p.Port.Info()
+	if i.Queues != queues {
+		p.Fatalf("%d queues of %d", i.Queues, queues)
+	}
+	seen := map[uint32]int{}
+	var d [8]sal.Desc
+	for end := time.Now().Add(2 * time.Second); len(seen) < 2*each && time.Now().Before(end); time.Sleep(50 * time.Microsecond) {
+		for k := range queues {
+			n := p.Port.Queue(k).RxBurst(p.c, d[:])
+			for _, x := range d[:n] {
+				if b := p.Pool.Bytes(x); len(b) >= 18 && binary.BigEndian.Uint16(b[12:]) == etherType {
+					seen[binary.BigEndian.Uint32(b[14:])]++
+				}
+			}
+			p.c.FreeDescs(d[:n])
+		}
+	}
+	for id := range uint32(2 * each) {
+		if seen[id] != 1 {
+			p.Errorf("frame %d of %d comes %d times", id, 2*each, seen[id])
+		}
+	}
+	for k := range queues {
+		f := p.frame(100, uint32(k))
+		if n := p.Port.Queue(k).TxBurst(p.c, []sal.Desc{p.alloc(f)}); n != 1 {
+			p.Errorf("queue %d takes no frame", k)
+		} else if got := p.recv(); !bytes.Equal(got, f) {
+			p.Errorf("a frame sent into queue %d arrives as %x", k, got)
+		}
+	}
+	if err := add(1 << 20); !errors.Is(err, sal.ErrInvalid) {
+		p.Errorf("a million queues: %v", err)
+	}
+	if err := add(1); err != nil || p.Port.Info().Queues != queues {
+		p.Errorf("fewer queues than it has: %v, %d", err, p.Port.Info().Queues)
 	}
 }
 

@@ -72,7 +72,9 @@ type port struct {
 
 	maxLen atomic.Int32
 	up     atomic.Bool
-	queues []*queue
+	queues []*queue // in all, so that it grows beside Queue
+	all    [maxQueues]*queue
+	multi  bool // the device can have several queues
 
 	rxDropped, rxErrors, rxUncut, txDropped, txErrors atomic.Uint64
 
@@ -127,17 +129,72 @@ func ownMAC(name string) (m [6]byte) {
 }
 
 func (p *port) open() error {
-	for range p.cfg.Queues {
+	p.queues, p.multi = p.all[:0], true
+	q, err := p.attach()
+	if p.cfg.Queues == 1 && errors.Is(err, sal.ErrInvalid) { // there already, and made for one
+		p.multi = false
+		q, err = p.attach()
+	}
+	if err != nil {
+		return err
+	}
+	p.queues = append(p.queues, q)
+	if err := p.addQueues(p.cfg.Queues); err != nil {
+		return err
+	}
+	if err := p.carrier(false); err != nil {
+		return err
+	}
+	return p.dev.SetMTU(p.cfg.MTU)
+}
+
+func (p *port) addQueues(n int) error {
+	for len(p.queues) < n {
 		q, err := p.attach()
 		if err != nil {
 			return err
 		}
 		p.queues = append(p.queues, q)
 	}
-	if err := p.carrier(false); err != nil {
-		return err
+	return nil
+}
+
+// AddQueues implements sal.QueueAdder; a device that was made for one queue keeps to
+// that.
+func (p *port) AddQueues(n int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case n > maxQueues:
+		return fmt.Errorf("device %s: %d queues, 1 to %d are possible: %w", p.cfg.Device, n, maxQueues, sal.ErrInvalid)
+	case p.closed:
+		return fmt.Errorf("device %s: %w", p.cfg.Device, sal.ErrGone)
+	case n > 1 && !p.multi:
+		return fmt.Errorf("device %s: it was made with one queue: %w", p.cfg.Device, sal.ErrNotSupported)
+	case !p.here():
+		return fmt.Errorf("device %s: it was moved, or renamed: %w", p.cfg.Device, sal.ErrNotSupported)
 	}
-	return p.dev.SetMTU(p.cfg.MTU)
+	return p.addQueues(n)
+}
+
+// here tells whether the device has its name in the namespace of the calling
+// thread: only there more queues can be had, and elsewhere another device would be
+// made.
+func (p *port) here() bool {
+	fd := uintptr(p.queues[0].fd)
+	ns, _, e := unix.Syscall(unix.SYS_IOCTL, fd, unix.TUNGETDEVNETNS, 0)
+	if e != 0 {
+		return false
+	}
+	defer unix.Close(int(ns))
+	var st unix.Stat_t
+	now, err := netdev.Namespace()
+	if err != nil || unix.Fstat(int(ns), &st) != nil || st.Ino != now {
+		return false
+	}
+	var r [40]byte
+	_, _, e = unix.Syscall(unix.SYS_IOCTL, fd, unix.TUNGETIFF, uintptr(unsafe.Pointer(&r)))
+	return e == 0 && unix.ByteSliceToString(r[:unix.IFNAMSIZ]) == p.cfg.Device
 }
 
 // SetMTU changes the device's MTU and the largest frame received, while the port
@@ -172,7 +229,7 @@ func (p *port) attach() (*queue, error) {
 		return fail("name", sal.ErrInvalid)
 	}
 	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if p.cfg.Queues > 1 {
+	if p.multi {
 		flags |= unix.IFF_MULTI_QUEUE
 	}
 	r.SetUint16(flags)
@@ -218,7 +275,7 @@ func (p *port) Info() sal.PortInfo {
 }
 
 // Queue gives queue i.
-func (p *port) Queue(i int) sal.PortQueue { return p.queues[i] }
+func (p *port) Queue(i int) sal.PortQueue { return p.all[i] }
 
 const linkEvery = 20 * time.Millisecond
 

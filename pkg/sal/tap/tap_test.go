@@ -56,7 +56,7 @@ func rig(mtu int) func(t *testing.T) *saltest.PortRig {
 		n := nstest.New(t)
 		pl := pool(t, 8192)
 		rig := &saltest.PortRig{
-			Pool: pl, MTU: mtu,
+			Within: n.Do, Pool: pl, MTU: mtu,
 			Unplug: func() { n.Run("ip", "link", "set", "dev", "tp0", "down") },
 			Plug:   func() { n.Run("ip", "link", "set", "dev", "tp0", "up") },
 			Remove: func() { n.Run("ip", "link", "del", "dev", "tp0") },
@@ -180,6 +180,11 @@ func TestDevice(t *testing.T) {
 	up(t, p)
 	n.Run("ip", "link", "set", "dev", "tp0", "netns", guest.Name)
 	guest.Run("ip", "link", "set", "dev", "tp0", "name", "eth0")
+	n.Do(func() { // by that name another device would be made
+		if err := p.(sal.QueueAdder).AddQueues(2); !errors.Is(err, sal.ErrNotSupported) || p.Info().Queues != 1 {
+			t.Errorf("a queue of a device that was moved: %v", err)
+		}
+	})
 	for end := time.Now().Add(5 * time.Second); p.Link(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("link, though it is down in the container")

@@ -161,3 +161,13 @@ func (d *Dev) Speed() uint64 {
 
 // FD is the socket behind the Dev, for further ioctls in its namespace.
 func (d *Dev) FD() int { return d.fd }
+
+// Namespace is the network namespace of the calling thread: a number that no other
+// has at the time.
+func Namespace() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return 0, fmt.Errorf("network namespace: %w", err)
+	}
+	return st.Ino, nil
+}
