@@ -509,7 +509,7 @@ func testRingOverflow(t *testing.T, o afpacket.Options) {
 	p := up(t, open(t, mid, afpacket.New(afpacket.Options{Blocks: o.Blocks, Slots: 64}), pl, sal.PortConfig{Name: "p", Queues: 1, MTU: 1500}))
 	f := make([]byte, 60)
 	f[0], f[12], f[13] = 2, 0x88, 0xb5
-	const sent = 500
+	const sent = 5000 // the least ring of blocks has room for some 2000
 	for range sent {
 		if err := raw.Send(f); err != nil {
 			t.Fatal(err)
