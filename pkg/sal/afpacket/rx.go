@@ -47,6 +47,25 @@ type ring interface {
 	close()
 }
 
+// mapped is the memory of a ring.
+type mapped struct{ mem []byte }
+
+// mapRing maps a socket's ring, and keeps the packets in it out of core files.
+func (r *mapped) mapRing(fd, length int) (err error) {
+	if r.mem, err = unix.Mmap(fd, 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("mapping the receive ring: %w", err)
+	}
+	_ = unix.Madvise(r.mem, unix.MADV_DONTDUMP)
+	return nil
+}
+
+func (r *mapped) close() {
+	if r.mem != nil {
+		_ = unix.Munmap(r.mem)
+		r.mem = nil
+	}
+}
+
 func newQueue(p *port, slots int) (q *queue, err error) {
 	q = &queue{p: p, fd: -1, super: make([]byte, superRoom+gso.HeaderLen+gso.MaxSuper)}
 	q.tx.fd = -1
@@ -157,6 +176,33 @@ type view struct {
 	head      gso.Header
 	status    uint32 // of the frame, as the kernel puts it
 	tci, tpid uint16 // the VLAN tag taken off, where status says that there is one
+}
+
+// at finds the frame of snap bytes, out of length, that begins mac bytes behind the
+// beginning of s, behind its virtio-net header; false when it is cut off or no frame.
+func (q *queue) at(v *view, s []byte, length uint32, snap, mac int) bool {
+	if int(length) != snap || snap < minFrame || mac < gso.HeaderLen || mac+snap > len(s) {
+		q.p.rxErrors.Add(1)
+		return false
+	}
+	v.head, v.frame = gso.ParseHeader(s[mac-gso.HeaderLen:]), s[mac:mac+snap]
+	return true
+}
+
+// handOn puts a frame into d, or the first segments of a super-frame, and says how
+// many. false: there is no buffer for it.
+func (q *queue) handOn(c *sal.Cache, v *view, d []sal.Desc) (n int, ok bool) {
+	switch x, got := q.take(c, v); got {
+	case stay:
+		return 0, false
+	case frame:
+		d[0] = x
+		n = 1
+	case super:
+		q.begin(v)
+		n = q.cut(c, d)
+	}
+	return n, true
 }
 
 // What take found in a slot.

@@ -24,9 +24,9 @@ const (
 // ring2 is a ring of TPACKET_V2: slots of one size, each the reader's as soon as
 // a frame is in it. What does not fit a slot waits on the socket (fetch).
 type ring2 struct {
-	mem []byte
-	at  uint32 // next slot to read
-	n   uint32 // slots
+	mapped
+	at uint32 // next slot to read
+	n  uint32 // slots
 }
 
 func (r *ring2) open(fd, slots int) (err error) {
@@ -37,18 +37,7 @@ func (r *ring2) open(fd, slots int) (err error) {
 	if err = unix.SetsockoptTpacketReq(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
 		return fmt.Errorf("receive ring of %d slots: %w", r.n, err)
 	}
-	r.mem, err = mapRing(fd, blocks*blockLen)
-	return err
-}
-
-// mapRing maps a socket's ring, and keeps the packets in it out of core files.
-func mapRing(fd, length int) ([]byte, error) {
-	m, err := unix.Mmap(fd, 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("mapping the receive ring: %w", err)
-	}
-	_ = unix.Madvise(m, unix.MADV_DONTDUMP)
-	return m, nil
+	return r.mapRing(fd, blocks*blockLen)
 }
 
 func (r *ring2) lost(fd int) uint64 {
@@ -57,13 +46,6 @@ func (r *ring2) lost(fd int) uint64 {
 		return 0
 	}
 	return uint64(s.Drops)
-}
-
-func (r *ring2) close() {
-	if r.mem != nil {
-		_ = unix.Munmap(r.mem)
-		r.mem = nil
-	}
 }
 
 func (r *ring2) read(q *queue, c *sal.Cache, d []sal.Desc, n int) int {
@@ -80,29 +62,19 @@ func (r *ring2) read(q *queue, c *sal.Cache, d []sal.Desc, n int) int {
 			if !q.large(s, &v) || !q.p.up.Load() {
 				break
 			}
-			switch x, got := q.take(c, &v); got {
-			case stay: // it cannot: it has left the socket
+			k, ok := q.handOn(c, &v, d[n:])
+			if n += k; !ok { // it cannot stay: it has left the socket
 				q.p.rxNoBuffer.Add(1)
-			case frame:
-				d[n] = x
-				n++
-			case super:
-				q.begin(&v)
-				n += q.cut(c, d[n:])
 			}
 		case q.p.up.Load() && q.look(s, &v):
-			switch x, got := q.take(c, &v); got {
-			case stay:
-				return n
-			case frame:
-				d[n] = x
-				n++
-			case super: // rare: one that fits a slot
+			if v.head.Super() { // rare: one that fits a slot, which is given back
 				f := q.super[superRoom+gso.HeaderLen:][:len(v.frame)]
 				copy(f, v.frame)
 				v.frame = f
-				q.begin(&v)
-				n += q.cut(c, d[n:])
+			}
+			k, ok := q.handOn(c, &v, d[n:])
+			if n += k; !ok {
+				return n
 			}
 		}
 		atomic.StoreUint32(word, unix.TP_STATUS_KERNEL)
@@ -115,17 +87,7 @@ func (r *ring2) read(q *queue, c *sal.Cache, d []sal.Desc, n int) int {
 
 // look finds the frame in a slot; false when there is none to hand on.
 func (q *queue) look(s *[slotLen]byte, v *view) bool {
-	length, snap, mac := ne.Uint32(s[atLen:]), int(ne.Uint32(s[atSnap:])), int(ne.Uint16(s[atMAC:]))
-	if s[atPktType] == pktOutgoing {
-		return false
-	}
-	if int(length) != snap || snap < minFrame || mac < gso.HeaderLen || mac+snap > slotLen {
-		q.p.rxErrors.Add(1)
-		return false
-	}
-	v.head = gso.ParseHeader(s[mac-gso.HeaderLen:])
-	v.frame = s[mac : mac+snap]
-	return true
+	return s[atPktType] != pktOutgoing && q.at(v, s[:], ne.Uint32(s[atLen:]), int(ne.Uint32(s[atSnap:])), int(ne.Uint16(s[atMAC:])))
 }
 
 // large fetches a frame that did not fit its slot from the socket, a super-frame

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrouter/pkg/sal"
-	"vrouter/pkg/sal/gso"
 )
 
 const (
@@ -37,7 +36,7 @@ const (
 // What TPACKET_V3 can tell besides, the hash of each frame's flow, is not asked
 // for: the fast path has a hash of its own, whose seed nobody outside knows.
 type ring3 struct {
-	mem   []byte
+	mapped
 	n     int    // blocks
 	block int    // being read, or next to be
 	mine  bool   // it is being read
@@ -52,8 +51,7 @@ func (r *ring3) open(fd, slots int) (err error) {
 	if err = unix.SetsockoptTpacketReq3(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
 		return fmt.Errorf("receive ring of %d blocks: %w", r.n, err)
 	}
-	r.mem, err = mapRing(fd, r.n*block3)
-	return err
+	return r.mapRing(fd, r.n*block3)
 }
 
 // lost: a frame that found all blocks full is among the drops; how often that
@@ -64,13 +62,6 @@ func (r *ring3) lost(fd int) uint64 {
 		return 0
 	}
 	return uint64(s.Drops)
-}
-
-func (r *ring3) close() {
-	if r.mem != nil {
-		_ = unix.Munmap(r.mem)
-		r.mem = nil
-	}
 }
 
 func (r *ring3) word(at int) *uint32 { return (*uint32)(unsafe.Pointer(&r.mem[r.block*block3+at])) }
@@ -100,15 +91,9 @@ func (r *ring3) read(q *queue, c *sal.Cache, d []sal.Desc, n int) int {
 	for n < len(d) && !q.seg.Busy() && r.more() {
 		s := r.mem[r.off : (r.block+1)*block3]
 		if v := (view{}); q.p.up.Load() && q.look3(s, &v) {
-			switch x, got := q.take(c, &v); got {
-			case stay:
+			k, ok := q.handOn(c, &v, d[n:])
+			if n += k; !ok {
 				return n
-			case frame:
-				d[n] = x
-				n++
-			case super:
-				q.begin(&v)
-				n += q.cut(c, d[n:])
 			}
 		}
 		r.left--
@@ -120,17 +105,6 @@ func (r *ring3) read(q *queue, c *sal.Cache, d []sal.Desc, n int) int {
 // look3 finds the frame that s begins with; false when there is none to hand on.
 func (q *queue) look3(s []byte, v *view) bool {
 	h := s[:headLen3]
-	length, snap, mac := ne.Uint32(h[atLen3:]), int(ne.Uint32(h[atSnap3:])), int(ne.Uint16(h[atMAC3:]))
-	if h[atPktType3] == pktOutgoing {
-		return false
-	}
-	if int(length) != snap || snap < minFrame || mac < gso.HeaderLen || mac+snap > len(s) {
-		q.p.rxErrors.Add(1)
-		return false
-	}
-	*v = view{
-		frame: s[mac : mac+snap], head: gso.ParseHeader(s[mac-gso.HeaderLen:]),
-		status: ne.Uint32(h[atStatus3:]), tci: ne.Uint16(h[atTCI3:]), tpid: ne.Uint16(h[atTPID3:]),
-	}
-	return true
+	v.status, v.tci, v.tpid = ne.Uint32(h[atStatus3:]), ne.Uint16(h[atTCI3:]), ne.Uint16(h[atTPID3:])
+	return h[atPktType3] != pktOutgoing && q.at(v, s, ne.Uint32(h[atLen3:]), int(ne.Uint32(h[atSnap3:])), int(ne.Uint16(h[atMAC3:])))
 }
