@@ -169,7 +169,7 @@ func (e *Local) build() (err error) {
 	if env.Counters, err = pipeline.NewCounters(o.Workers, grace); err != nil {
 		return err
 	}
-	if env.Control, err = pipeline.NewControl(env.Pool, func(w int) { e.workers[w].Kick() }); err != nil {
+	if env.Control, err = pipeline.NewControl(env.Pool, env.Adj, func(w int) { e.workers[w].Kick() }); err != nil {
 		return err
 	}
 	e.f.iface = iface.New(env, e.sum)

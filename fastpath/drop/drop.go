@@ -194,7 +194,7 @@ var Table = [N]Info{
 	ARPIgnored:     {"arp-ignored", Normal, "ARP packet that concerns somebody else."},
 	NDBad:          {"nd-bad", Attack, "Neighbour discovery message that fails the checks of RFC 4861."},
 	NDIgnored:      {"nd-ignored", Normal, "Neighbour discovery message that concerns somebody else."},
-	NeighFailed:    {"neighbour-failed", Normal, "The next hop does not answer ARP or neighbour discovery."},
+	NeighFailed:    {"neighbour-failed", Normal, "The next hop does not answer ARP or neighbour discovery, or has changed while the packet was on its way."},
 	NeighLimited:   {"neighbour-limit", Attack, "Too many packets of one source, or by one interface, to neighbours that are not known: a scan (RFC 6583)."},
 	NeighWaitFull:  {"neighbour-wait-full", Resource, "Too many packets wait for the next hop's address."},
 	NeighTableFull: {"neighbour-table-full", Resource, "No room for another neighbour."},

@@ -10,6 +10,7 @@ import (
 type Control struct {
 	pool  *sal.Pool
 	cache *sal.Cache
+	adj   *AdjTable
 	ifs   *IfTables
 	to    []CtlRing
 	live  int // workers at work
@@ -17,12 +18,12 @@ type Control struct {
 }
 
 // NewControl makes it; kick wakes a worker that sleeps.
-func NewControl(pool *sal.Pool, kick func(worker int)) (*Control, error) {
+func NewControl(pool *sal.Pool, adj *AdjTable, kick func(worker int)) (*Control, error) {
 	ifs, err := NewIfTables()
 	if err != nil {
 		return nil, err
 	}
-	return &Control{pool: pool, cache: pool.NewCache(), ifs: ifs, kick: kick}, nil
+	return &Control{pool: pool, adj: adj, cache: pool.NewCache(), ifs: ifs, kick: kick}, nil
 }
 
 // SetWorkers says how many workers are at work: what is meant for another goes
@@ -71,9 +72,10 @@ func (c *Control) Send(frame sal.Desc, n int, out IfIndex) {
 	}
 }
 
-// Forward lets a worker forward the IP packet of a message through an adjacency.
+// Forward lets a worker forward the IP packet of a message through an adjacency. If
+// that is no more, or has changed, when the worker comes to it, the packet is dropped.
 func (c *Control) Forward(worker int, m CtlMsg, adj uint32) {
-	m.Op, m.Arg = CtlForward, adj
+	m.Op, m.Gen, m.Arg = CtlForward, c.adj.Tail(adj), adj
 	if !c.put(worker, m) {
 		c.Drop(m.Desc, m.In, drop.ControlFull)
 	}

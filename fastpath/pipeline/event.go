@@ -12,7 +12,7 @@ type CtlOp uint8
 
 // Worker to control side. The buffer goes along.
 const (
-	CtlResolve CtlOp = iota // IP packet whose adjacency (arg) is not usable yet
+	CtlResolve CtlOp = iota // IP packet whose adjacency (arg, Gen) is not usable yet
 	CtlARP                  // frame: ARP
 	CtlND                   // frame: neighbour discovery
 	CtlUsed                 // no packet: a stale adjacency (arg) was used
@@ -25,7 +25,7 @@ const (
 
 // Control side to worker.
 const (
-	CtlForward CtlOp = iota // IP packet: Forward through adjacency arg
+	CtlForward CtlOp = iota // IP packet: Forward through adjacency arg, if it has Gen still
 	CtlSend                 // frame: Send to interface arg
 	CtlReject               // IP packet: Reject, arg is the Reject
 	CtlDrop                 // packet: Drop, arg is the drop.Reason
@@ -38,8 +38,17 @@ type CtlMsg struct {
 	Op   CtlOp
 	In   IfIndex
 	SA   bool // the packet came out of an SA
-	Arg  uint32
+	// Gen is what the generation of the adjacency in Arg ended with: a message may
+	// wait for longer than the adjacency lives, and the handle be another's then.
+	Gen AdjTail
+	Arg uint32
 }
+
+// AdjTail is the last 7 bits of an adjacency's generation.
+type AdjTail uint8
+
+// Tail is the end of h's generation.
+func (a *AdjTable) Tail(h uint32) AdjTail { return AdjTail(a.Gen(h) & 0x7f) }
 
 // From is the origin of the message's packet.
 func (m *CtlMsg) From() Origin {
@@ -69,7 +78,7 @@ func (r CtlRing) Put(m CtlMsg) bool {
 	if r.r.Free() < 2 {
 		return false
 	}
-	w := [2]uint64{uint64(m.Desc), uint64(m.Op)<<56 | uint64(m.In)<<32 | uint64(m.Arg)}
+	w := [2]uint64{uint64(m.Desc), uint64(m.Op)<<56 | uint64(m.Gen)<<49 | uint64(m.In)<<32 | uint64(m.Arg)}
 	if m.SA {
 		w[1] |= 1 << 48
 	}
@@ -82,7 +91,7 @@ func (r CtlRing) Get() (m CtlMsg, ok bool) {
 	if r.r.Dequeue(w[:]) < 2 {
 		return m, false
 	}
-	return CtlMsg{sal.Desc(w[0]), CtlOp(w[1] >> 56), IfIndex(w[1] >> 32), w[1]>>48&1 != 0, uint32(w[1])}, true
+	return CtlMsg{sal.Desc(w[0]), CtlOp(w[1] >> 56), IfIndex(w[1] >> 32), w[1]>>48&1 != 0, AdjTail(w[1] >> 49 & 0x7f), uint32(w[1])}, true
 }
 
 // Len is how many messages wait.
@@ -123,7 +132,7 @@ func (c *Ctx) resolve(d sal.Desc, in IfIndex, from Origin, adj uint32, kind AdjK
 	case c.ctl.to.Len() >= ctlDepth/2:
 		c.Drop(d, in, drop.ControlFull)
 	default:
-		c.message(CtlMsg{Desc: d, Op: CtlResolve, In: in, SA: through, Arg: adj})
+		c.message(CtlMsg{Desc: d, Op: CtlResolve, In: in, SA: through, Gen: c.Env.Adj.Tail(adj), Arg: adj})
 	}
 }
 

@@ -259,6 +259,10 @@ func (w *Worker) fromControl() int {
 		}
 		switch m.Op {
 		case pipeline.CtlForward:
+			if w.env.Adj.Tail(m.Arg) != m.Gen { // it may be another's by now
+				c.Drop(m.Desc, m.In, drop.NeighFailed)
+				break
+			}
 			c.Forward(m.Desc, m.In, m.From(), m.Arg)
 		case pipeline.CtlSend:
 			c.Send(m.Desc, m.In, pipeline.IfIndex(m.Arg))

@@ -38,6 +38,10 @@ func (f *Feature) resolve(worker int, m pipeline.CtlMsg, now int64) {
 		c.Drop(m.Desc, m.In, drop.TxDown)
 		return
 	}
+	if e != nil && f.env.Adj.Tail(m.Arg) != m.Gen { // it may be another's by now
+		c.Drop(m.Desc, m.In, drop.NeighFailed)
+		return
+	}
 	if e == nil { // a connected prefix: the destination is the next hop
 		dst := destination(c.Bytes(m.Desc))
 		if a.Kind() != pipeline.AdjGlean || !dst.IsValid() {

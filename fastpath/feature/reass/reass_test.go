@@ -35,7 +35,7 @@ func newRig(t testing.TB, workers, buffers int) *rig {
 	if env.Counters, err = pipeline.NewCounters(workers, g); err != nil {
 		t.Fatal(err)
 	}
-	if env.Control, err = pipeline.NewControl(pool, func(int) {}); err != nil {
+	if env.Control, err = pipeline.NewControl(pool, nil, func(int) {}); err != nil {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, env: env}
