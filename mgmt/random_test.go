@@ -242,6 +242,16 @@ func (r edits) hop(hops []string) string {
 
 const selector = `<traffic-selector><local-prefix>10.1.0.0/24</local-prefix><remote-prefix>10.2.0.0/24</remote-prefix></traffic-selector>`
 
+// ends is mode and addresses of an SA or of the SAs of an entry, and a selector that
+// goes with them, as a rule.
+func (r edits) ends() (mode, tunnel, sel string) {
+	if r.IntN(4) > 0 {
+		return `<mode>tunnel</mode>`, `<tunnel><local>192.0.2.1</local><remote>192.0.2.` + r.pick("2", "2", "3") + `</remote></tunnel>`, selector
+	}
+	sel = `<traffic-selector><local-prefix>192.0.2.1/32</local-prefix><remote-prefix>192.0.2.` + r.pick("2", "2", "3") + `/32</remote-prefix></traffic-selector>`
+	return r.pick(`<mode>transport</mode>`, `<mode>transport</mode>`, `<mode nc:operation="remove"/>`), "", r.pick(sel, sel, sel, selector)
+}
+
 func (r edits) policy() string {
 	op := r.op()
 	name := r.pick("p", "q", "r", "s")
@@ -257,7 +267,8 @@ func (r edits) policy() string {
 	if r.IntN(4) == 0 {
 		x += `<anti-replay-window-size>` + r.pick("64", "128") + `</anti-replay-window-size>`
 	}
-	x += selector + `<processing-info>`
+	mode, tunnel, sel := r.ends()
+	x += sel + `<processing-info>`
 	if r.IntN(3) == 0 {
 		return x + `<action>` + r.pick("bypass", "discard") + `</action></processing-info></ipsec-policy-config></spd-entry>`
 	}
@@ -265,7 +276,7 @@ func (r edits) policy() string {
 	if r.IntN(3) == 0 {
 		x += `<ext-seq-num>` + r.pick("true", "false") + `</ext-seq-num>`
 	}
-	return x + `<mode>tunnel</mode><tunnel><local>192.0.2.1</local><remote>192.0.2.` + r.pick("2", "2", "3") + `</remote></tunnel></ipsec-sa-cfg></processing-info></ipsec-policy-config></spd-entry>`
+	return x + mode + tunnel + `</ipsec-sa-cfg></processing-info></ipsec-policy-config></spd-entry>`
 }
 
 func (r edits) sa() string {
@@ -275,18 +286,27 @@ func (r edits) sa() string {
 	if strings.Contains(op, "remove") {
 		return x + `</sad-entry>`
 	}
+	mode, tunnel, sel := r.ends()
 	x += `<reqid>` + r.pick("1", "2", "3") + `</reqid><ipsec-sa-config><spi>` + fmt.Sprint(1000+n) + `</spi><ext-seq-num>` + r.pick("true", "true", "false") +
-		`</ext-seq-num><anti-replay-window-size>` + r.pick("64", "64", "128") + `</anti-replay-window-size>` + selector + `<mode>tunnel</mode><esp-sa><encryption>` +
+		`</ext-seq-num><anti-replay-window-size>` + r.pick("64", "64", "128") + `</anti-replay-window-size>` + sel + mode + `<esp-sa><encryption>` +
 		`<encryption-algorithm>20</encryption-algorithm><key>` + strings.Repeat("00:", 19) + `0` + fmt.Sprint(n) + `</key></encryption></esp-sa>` +
-		`<tunnel><local>192.0.2.1</local><remote>192.0.2.` + r.pick("2", "2", "3") + `</remote></tunnel>` + r.encapsulation() + `</ipsec-sa-config>`
+		tunnel + r.encapsulation() + `</ipsec-sa-config>`
 	if r.IntN(2) == 0 {
 		x += `<direction xmlns="urn:vrouter:yang:vrouter-sal">` + r.pick("inbound", "outbound") + `</direction>`
 	}
 	if r.IntN(3) == 0 {
-		x += `<mtu xmlns="urn:vrouter:yang:vrouter-mtu"><fragmentation>` + r.pick("before", "after") + `-encryption</fragmentation><tcp-mss>` + r.pick("off", "path-mtu", "1300") + `</tcp-mss><learn>` + r.pick("true", "false") + `</learn></mtu>`
+		x += `<mtu xmlns="urn:vrouter:yang:vrouter-mtu">`
+		if tunnel != "" || r.IntN(8) == 0 {
+			x += `<fragmentation>` + r.pick("before", "after") + `-encryption</fragmentation><tcp-mss>` + r.pick("off", "path-mtu", "1300") + `</tcp-mss>`
+		}
+		x += `<learn>` + r.pick("true", "false") + `</learn></mtu>`
 	}
 	if r.IntN(3) == 0 {
-		x += `<nat-traversal xmlns="urn:vrouter:yang:vrouter-sal"><follow-peer>` + r.pick("true", "true", "false") + `</follow-peer><keep-alive-interval>` +
+		x += `<nat-traversal xmlns="urn:vrouter:yang:vrouter-sal">`
+		if tunnel != "" || r.IntN(8) == 0 {
+			x += `<follow-peer>` + r.pick("true", "true", "false") + `</follow-peer>`
+		}
+		x += `<keep-alive-interval>` +
 			r.pick("0", "20", "65535") + `</keep-alive-interval></nat-traversal>`
 	}
 	return x + `</sad-entry>`

@@ -32,10 +32,11 @@ import (
 //	engine.go    crypto engines: which SA goes to which, and what leaves them
 //	state.go     counters
 //
-// Not done: AH; links below 576 octets on the
-// way to a peer are not told of (IPv4), and no probes are sent where ICMP does not
-// come through (RFC 8899); an outer packet is not looked up in the SPD again, so
-// tunnels in tunnels need two vRouters; message types of the mobility
+// Not done: AH; links below 576 octets on the way to a peer are not told of (IPv4),
+// and no probes are sent where ICMP does not come through (RFC 8899); an outer packet
+// is not looked up in the SPD again, so tunnels in tunnels need two vRouters, and no
+// SA in transport mode carries what a tunnel mode SA has made; in transport mode a peer
+// behind a NAT is not followed to another address; message types of the mobility
 // header are no selectors; of the combinations of ECN that RFC 6040 section 4.2 wants
 // an alarm for, only the one that is dropped is counted.
 

@@ -159,22 +159,17 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 				continue
 			}
 		}
+		if r.flags&recTransport != 0 {
+			w.arrive(c, j, r, late)
+			continue
+		}
 		outer := mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Desc.Off()))
 		tos := mem.Load8(outer, 1)
 		if r.flags&recV6 != 0 {
 			tos = uint8(bits.ReverseBytes32(mem.Load32(outer, 0)) >> 20)
 		}
 		text := unsafe.Add(esp, int(r.prefix))
-		var n, octets uint32
-		var why drop.Reason
-		at := j.Off + uint16(r.prefix)
-		if r.flags&recTransport == 0 {
-			n, why = decap(text, uint32(j.Len), tos)
-			octets = n
-		} else {
-			at, n, octets, why = r.remove(c.Pool.Bytes(j.Desc), j)
-			text = mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(at))
-		}
+		n, why := decap(text, uint32(j.Len), tos)
 		if why != drop.None {
 			w.drop(c, j.Desc, x.in(), r, why)
 			continue
@@ -184,13 +179,13 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 		}
 		live := (*liveLine)(unsafe.Add(lives, uintptr(r.live)*64))
 		if live.Packets >= live.Limit || w.shared {
-			if _, why := w.count(c, r.live, live, &live.Packets, uint64(octets), used); why != drop.None {
+			if _, why := w.count(c, r.live, live, &live.Packets, uint64(n), used); why != drop.None {
 				w.drop(c, j.Desc, x.in(), r, why)
 				continue
 			}
 		} else {
 			live.Packets++
-			live.Bytes += uint64(octets)
+			live.Bytes += uint64(n)
 			live.UsedAt = used
 		}
 		if late != 0 {
@@ -200,7 +195,7 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 			c.Drop(j.Desc, x.in(), drop.LoopFull)
 			continue
 		}
-		loop.Add(sal.MakeDesc(j.Desc.Buf(), at, uint16(n)), uintptr(text), x.in(), pipeline.FromSA(x.handle()), mem.Load8(text, 0)>>4 == 6)
+		loop.Add(sal.MakeDesc(j.Desc.Buf(), j.Off+uint16(r.prefix), uint16(n)), uintptr(text), x.in(), pipeline.FromSA(x.handle()), mem.Load8(text, 0)>>4 == 6)
 	}
 	return len(jobs)
 }

@@ -135,6 +135,27 @@ func place(b []byte) (hl, next int) {
 	return hl, next
 }
 
+// arrive goes on with a packet whose ICV was right and whose number is new, late by
+// so many.
+//
+//go:noinline
+func (w *worker) arrive(c *pipeline.Ctx, j *sal.Job, r *record, late uint64) {
+	x := cookie(j.Cookie)
+	off, size, octets, why := r.remove(c.Pool.Bytes(j.Desc), j)
+	if why == drop.None {
+		live := w.f.sad.live.line(r.live)
+		_, why = w.count(c, r.live, live, &live.Packets, uint64(octets), c.Now-w.f.clock.base.Load())
+	}
+	if why != drop.None {
+		w.drop(c, j.Desc, x.in(), r, why)
+		return
+	}
+	if late != 0 {
+		w.f.sad.late.At(r.live).accepted(late)
+	}
+	c.Reinject(sal.MakeDesc(j.Desc.Buf(), off, uint16(size)), x.in(), pipeline.FromSA(x.handle()))
+}
+
 // remove takes ESP out of a packet b that the engine has opened, the header moving
 // to the payload. It gives where the packet begins now, its length, and the octets
 // it carries; or why it must die: for its trailer, as in tunnel mode, or because of

@@ -14,6 +14,7 @@ import (
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/pkt"
 	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/saltest"
 )
 
 // ownAndPeer are the two ends of an SA in transport mode.
@@ -188,6 +189,10 @@ func TestTransport(t *testing.T) {
 		suites(t, func(t *testing.T, suite func(*ipsec.SA)) {
 			pingBothWays(t, newSite(t, nil), v6, edit, suite)
 		})
+		t.Run("look-aside", func(t *testing.T) {
+			s, _ := withEngine(t, saltest.Faults{Seed: 1, Delay: 4, Reorder: true})
+			pingBothWays(t, s, v6, edit, onCard)
+		})
 		for _, how := range []string{"uncached", "two workers"} {
 			t.Run(how, func(t *testing.T) {
 				pingBothWays(t, newSite(t, func(o *fastpath.Options) {
@@ -224,7 +229,7 @@ func pingBothWays(t *testing.T, s *site, v6 bool, edit ...func(*ipsec.SA)) {
 			hl, _ := upper(ip)
 			octets += len(ip) - hl
 		}
-		got := s.Exchange("wan", frames(wanMAC, peerMAC, dressed), "wan")[0]
+		got := s.exchange("wan", frames(wanMAC, peerMAC, dressed), "wan")
 		if len(got) != 50 {
 			t.Fatalf("%d answers to 50 pings; %v", len(got), s.State(&fastpath.Query{Drops: true}).Drops)
 		}
@@ -242,6 +247,37 @@ func pingBothWays(t *testing.T, s *site, v6 bool, edit ...func(*ipsec.SA)) {
 	if st := s.sa("in"); st.Seq != 150 {
 		t.Errorf("inbound SA: %+v", st)
 	}
+}
+
+// TestTransportFaultyEngine: what an engine loses or refuses is counted as carried by
+// no SA, in packets and octets, and no buffer is lost.
+func TestTransportFaultyEngine(t *testing.T) {
+	transports(t, func(t *testing.T, v6 bool, edit func(*ipsec.SA)) {
+		s, _ := withEngine(t, saltest.Faults{Seed: 7, Delay: 2, Reorder: true, Refuse: 3, Lose: 5, Depth: 30})
+		out, in := s.transport(v6, edit, onCard)
+		left, octets := 0, 0
+		for range 100 {
+			var l [][]byte
+			for i := range 20 {
+				l = append(l, in.dress(ping(v6, 60+i)))
+			}
+			before := out.seq
+			for _, g := range s.exchange("wan", frames(wanMAC, peerMAC, l), "wan") {
+				clear, seq := out.undress(t, g[14:])
+				if seq <= before {
+					t.Fatalf("number %d came after %d", seq, before)
+				}
+				hl, _ := upper(clear)
+				before, left, octets = seq, left+1, octets+len(clear)-hl
+			}
+		}
+		if st := s.sa("out"); st.Packets != uint64(left) || st.Bytes != uint64(octets) {
+			t.Errorf("%d packets of %d octets left; the SA has counted %d, %d", left, octets, st.Packets, st.Bytes)
+		}
+		if left < 100 || left > 1900 {
+			t.Errorf("%d of 2000 answers left: the test proves little", left)
+		}
+	})
 }
 
 // TestTransportNeverInClear: what a policy wants in transport mode never leaves in
@@ -641,4 +677,43 @@ func TestTransportRefusals(t *testing.T) {
 	p = protect(&a)
 	p.Mode = 2
 	s.Refused(policies(p), "p-x", "Mode")
+}
+
+// TestTransportPathMTU: an ICMP error that quotes an ESP packet in transport mode lowers
+// what the next ones may have, and they leave in fragments.
+func TestTransportPathMTU(t *testing.T) {
+	transports(t, func(t *testing.T, v6 bool, edit func(*ipsec.SA)) {
+		s := newSite(t, nil)
+		out, in := s.transport(v6, edit)
+		b := ping(v6, 1420)
+		got := s.Exchange("wan", frames(wanMAC, peerMAC, [][]byte{in.dress(b)}), "wan")[0]
+		if len(got) != 1 {
+			t.Fatalf("%d frames", len(got))
+		}
+		out.undress(t, got[0][14:])
+		s.silent(s.fromPeer(tooBig(got[0][14:], 1300, 64)))
+		st := s.sa("out")
+		if st.OuterMTU != 1300 || st.PathMTU != 1300 {
+			t.Fatalf("%+v", st)
+		}
+		for _, n := range []int{int(st.InnerMTU), int(st.InnerMTU) + 1, 1420} {
+			b := ping(v6, n)
+			got := s.Exchange("wan", frames(wanMAC, peerMAC, [][]byte{in.dress(b)}), "wan")[0]
+			for _, g := range got {
+				if len(g) > 14+1300 {
+					t.Errorf("%d octets: a frame of %d", n, len(g))
+				}
+			}
+			if (len(got) == 1) != (n == int(st.InnerMTU)) {
+				t.Fatalf("%d octets left in %d frames, %d fit", n, len(got), st.InnerMTU)
+			}
+			answer := got[0][14:]
+			if len(got) > 1 {
+				answer = joined(got)
+			}
+			if clear, _ := out.undress(t, answer); !bytes.Equal(clear, reply(b)) {
+				t.Errorf("%d octets: the answer is %x", n, clear)
+			}
+		}
+	})
 }
