@@ -122,7 +122,10 @@ func guestSAs(pairs []kernelPair) string {
 		if p.inner6 {
 			nodad = "nodad"
 		}
-		flags := "replay-window 64 flag af-unspec"
+		flags := "replay-window 64"
+		if p.Mode != "transport" {
+			flags += " flag af-unspec"
+		}
 		if p.ESN {
 			flags += " flag esn"
 		}
@@ -130,15 +133,28 @@ func guestSAs(pairs []kernelPair) string {
 		if p.UDP {
 			encap = " encap espinudp 4500 4500 0.0.0.0"
 		}
-		fmt.Fprintf(&b, "addr add %s dev lo %s\n", p.Inner[0], nodad)
+		dev := "lo"
+		if p.Mode == "transport" {
+			dev = "eth0"
+		}
+		fmt.Fprintf(&b, "addr add %s dev %s %s\n", p.Inner[0], dev, nodad)
 		for _, d := range []struct {
 			src, dst, enc, integ string
 			spi                  uint32
 		}{{p.Remote, p.Local, p.InKey, p.inInt, p.InSPI}, {p.Local, p.Remote, p.OutKey, p.outInt, p.OutSPI}} {
-			fmt.Fprintf(&b, "xfrm state add src %s dst %s proto esp spi %d reqid %d mode tunnel %s %s%s\n", d.src, d.dst, d.spi, p.reqid, flags, p.alg.linux(d.enc, d.integ), encap)
+			fmt.Fprintf(&b, "xfrm state add src %s dst %s proto esp spi %d reqid %d mode %s %s %s%s\n", d.src, d.dst, d.spi, p.reqid, p.mode(), flags, p.alg.linux(d.enc, d.integ), encap)
 		}
-		fmt.Fprintf(&b, "xfrm policy add src %s dst %s dir out tmpl src %s dst %s proto esp reqid %d mode tunnel\n", p.prefix, p.own, p.Local, p.Remote, p.reqid)
-		fmt.Fprintf(&b, "xfrm policy add src %s dst %s dir in tmpl src %s dst %s proto esp reqid %d mode tunnel\n", p.own, p.prefix, p.Remote, p.Local, p.reqid)
+		// In transport mode the guest's policies are of echo messages: those of all ICMPv6
+		// would have it encrypt neighbour discovery.
+		out, in := "", ""
+		if p.Mode == "transport" {
+			out, in = " proto 1 type 8 code 0", " proto 1 type 0 code 0"
+			if p.inner6 {
+				out, in = " proto 58 type 128 code 0", " proto 58 type 129 code 0"
+			}
+		}
+		fmt.Fprintf(&b, "xfrm policy add src %s dst %s%s dir out tmpl src %s dst %s proto esp reqid %d mode %s\n", p.prefix, p.own, out, p.Local, p.Remote, p.reqid, p.mode())
+		fmt.Fprintf(&b, "xfrm policy add src %s dst %s%s dir in tmpl src %s dst %s proto esp reqid %d mode %s\n", p.own, p.prefix, in, p.Remote, p.Local, p.reqid, p.mode())
 	}
 	return b.String()
 }
@@ -153,9 +169,6 @@ func kernelConfig(pairs []kernelPair) string {
 <ipv6 xmlns="urn:ietf:params:xml:ns:yang:ietf-ip"><forwarding>true</forwarding><address><ip>%s</ip><prefix-length>64</prefix-length></address></ipv6></interface>`, i[0], i[1], i[2])
 	}
 	b.WriteString(`</interfaces><ipsec-ikeless xmlns="urn:ietf:params:xml:ns:yang:ietf-i2nsf-ikeless"><spd>`)
-	selector := func(p *kernelPair) string {
-		return "<traffic-selector><local-prefix>" + p.own + "</local-prefix><remote-prefix>" + p.prefix + "</remote-prefix></traffic-selector>"
-	}
 	for i := range pairs {
 		p := &pairs[i]
 		bits := p.alg.encKey * 8
@@ -168,18 +181,13 @@ func kernelConfig(pairs []kernelPair) string {
 		}
 		for d, dir := range []string{"outbound", "inbound"} {
 			fmt.Fprintf(&b, `<spd-entry><name>%s-%s</name><direction>%s</direction><reqid>%d</reqid><ipsec-policy-config><anti-replay-window-size>64</anti-replay-window-size>%s<processing-info><action>protect</action>
-<ipsec-sa-cfg><ext-seq-num>%v</ext-seq-num><mode>tunnel</mode><esp-algorithms>%s</esp-algorithms>
-<tunnel><local>%s</local><remote>%s</remote></tunnel></ipsec-sa-cfg></processing-info></ipsec-policy-config></spd-entry>`,
-				p.Name, dir, dir, 2*p.reqid+d, selector(p), p.ESN, algs, p.Remote, p.Local)
+<ipsec-sa-cfg><ext-seq-num>%v</ext-seq-num><mode>%s</mode><esp-algorithms>%s</esp-algorithms>%s</ipsec-sa-cfg></processing-info></ipsec-policy-config></spd-entry>`,
+				p.Name, dir, dir, 2*p.reqid+d, p.selector(), p.ESN, p.mode(), algs, p.tunnel())
 		}
 	}
 	b.WriteString("</spd><sad>")
 	for i := range pairs {
 		p := &pairs[i]
-		encap := ""
-		if p.UDP {
-			encap = "<encapsulation-type><espencap>espinudp</espencap></encapsulation-type>"
-		}
 		for d, sa := range []struct {
 			dir, key, integ string
 			spi             uint32
@@ -194,9 +202,9 @@ func kernelConfig(pairs []kernelPair) string {
 			if p.alg.integ != 0 {
 				integ = fmt.Sprintf("<integrity><integrity-algorithm>%d</integrity-algorithm><key>%s</key></integrity>", p.alg.integ, colons(sa.integ))
 			}
-			fmt.Fprintf(&b, `<sad-entry><name>%s-%s</name><reqid>%d</reqid><ipsec-sa-config><spi>%d</spi><ext-seq-num>%v</ext-seq-num><anti-replay-window-size>64</anti-replay-window-size>%s<mode>tunnel</mode>
-<esp-sa><encryption><encryption-algorithm>%d</encryption-algorithm>%s</encryption>%s</esp-sa><tunnel><local>%s</local><remote>%s</remote></tunnel>%s</ipsec-sa-config>%s</sad-entry>`,
-				p.Name, sa.dir, 2*p.reqid+d, sa.spi, p.ESN, selector(p), p.alg.enc, key, integ, p.Remote, p.Local, encap, legacy)
+			fmt.Fprintf(&b, `<sad-entry><name>%s-%s</name><reqid>%d</reqid><ipsec-sa-config><spi>%d</spi><ext-seq-num>%v</ext-seq-num><anti-replay-window-size>64</anti-replay-window-size>%s<mode>%s</mode>
+<esp-sa><encryption><encryption-algorithm>%d</encryption-algorithm>%s</encryption>%s</esp-sa>%s%s</ipsec-sa-config>%s</sad-entry>`,
+				p.Name, sa.dir, 2*p.reqid+d, sa.spi, p.ESN, p.selector(), p.mode(), p.alg.enc, key, integ, p.tunnel(), p.encapsulation(), legacy)
 		}
 	}
 	b.WriteString("</sad></ipsec-ikeless>")
