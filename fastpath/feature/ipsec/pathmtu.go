@@ -279,13 +279,16 @@ func (f *Feature) TooBig(c *pipeline.Ctx, d sal.Desc, in pipeline.IfIndex, o pkt
 		return
 	}
 	r := f.sad.at(h)
-	switch _, lower := m.lowers(atomic.LoadUint32(&r.path)); {
+	switch mtu, lower := m.lowers(atomic.LoadUint32(&r.path)); {
 	case !lower || r.flags&recDeaf != 0:
+		c.Drop(d, in, drop.ICMPIgnored)
+	case c.Now < w.learnt && h == w.toldOf && mtu >= w.told:
+		// A path that shrinks answers each packet of a burst: this one adds nothing.
 		c.Drop(d, in, drop.ICMPIgnored)
 	case c.Now < w.learnt:
 		c.Drop(d, in, drop.ControlFull)
 	default:
-		w.learnt = c.Now + learnEvery
+		w.learnt, w.toldOf, w.told = c.Now+learnEvery, h, mtu
 		c.ToControl(d, in, pipeline.CtlPathMTU, 0)
 	}
 }

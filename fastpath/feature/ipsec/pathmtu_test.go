@@ -253,6 +253,41 @@ func TestPathMTUForged(t *testing.T) {
 	}
 }
 
+// TestPathMTUBurst: a burst of packets that are too big brings as many messages,
+// of which the first says it all. They are no sign of overload; what others have
+// to say meanwhile, and the worker does not hear, is.
+func TestPathMTUBurst(t *testing.T) {
+	s := newSite(t, nil)
+	s.tunnel(false)
+	other := testSA("other", sal.Outbound, false)
+	other.SPI, other.ReqID, other.Remote, other.Selector.Remote = 0x3000, 9, addr("198.51.100.7"), prefix("10.3.0.0/16")
+	s.Apply(sas(other))
+	s.Apply(policies(protect(&other)))
+	p := outgoing(false, 1400)
+	p.DF = true
+	q := p
+	q.Dst = "10.3.0.9"
+	sent := s.fromHost(p.IP(), p.IP(), p.IP(), q.IP())
+	if len(sent) != 4 {
+		t.Fatalf("%d packets left", len(sent))
+	}
+	say := func(i int, mtu uint32) []byte { return tooBig(sent[i][14:], mtu, 1000) }
+	s.Advance(2 * time.Millisecond)
+	s.Forget()
+	s.fromPeer(say(0, 1350), say(1, 1350), say(2, 1350), say(0, 1360), say(3, 1300), say(1, 1340))
+	s.Moved("wan rx 6, wan rx-discards 2, wan drop icmp-ignored 3, wan drop control-full 2")
+	if a, b := s.sa("out").PathMTU, s.sa("other").PathMTU; a != 1350 || b != 0 {
+		t.Errorf("learnt %d and %d", a, b)
+	}
+	s.Advance(2 * time.Millisecond)
+	s.Forget()
+	s.fromPeer(say(3, 1300), say(3, 1300))
+	s.Moved("wan rx 2, wan drop icmp-ignored 1")
+	if b := s.sa("other").PathMTU; b != 1300 {
+		t.Errorf("learnt %d", b)
+	}
+}
+
 // TestPathMTUFlood: no flood of forged messages keeps a true one from being heard,
 // and none allocates.
 func TestPathMTUFlood(t *testing.T) {

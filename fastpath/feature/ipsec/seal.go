@@ -42,6 +42,8 @@ type worker struct {
 	pieces pipeline.Fragments     // of outer packets
 	ident  uint64                 // the last identification of IPv6 fragments, and more
 	learnt int64                  // until then no path MTU is told of
+	toldOf uint32                 // the record that the last one is of,
+	told   uint32                 // and what it was
 	ike    [pipeline.Burst]uint16 // see Unwrap
 }
 
