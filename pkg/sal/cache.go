@@ -6,22 +6,26 @@ import "sync/atomic"
 // NewCache and takes the pool's lock once for hundreds of buffers, for large
 // ones once for a dozen.
 type Cache struct {
-	pool  *Pool
-	first uint32 // the pool's
-	n     int
-	len   atomic.Int32 // n, for Stats
-	buf   [cacheSize]uint32
+	pool            *Pool
+	first           uint32 // the pool's
+	ordinary, large stock
+}
 
-	nLarge   int
-	lenLarge atomic.Int32
-	large    [cacheLarge]uint32
+// stock is what a cache has of one class.
+type stock struct {
+	pool *Pool
+	n    int
+	len  atomic.Int32 // n, for Stats
+	buf  []uint32     // room for as many as a cache keeps
+	free *[]uint32    // the pool's own of this class
 }
 
 // NewCache makes a cache. Close gives its buffers back. A cache may hoard up to
 // 1024 free buffers, and 32 large ones, that no other cache gets at: give a pool
 // that many for each cache, and what is to be in flight on top.
 func (p *Pool) NewCache() *Cache {
-	c := &Cache{pool: p, first: p.first}
+	c := &Cache{pool: p, first: p.first, ordinary: stock{pool: p, buf: make([]uint32, cacheSize), free: &p.free},
+		large: stock{pool: p, buf: make([]uint32, cacheLarge), free: &p.freeLarge}}
 	p.mu.Lock()
 	p.caches = append(p.caches, c)
 	p.mu.Unlock()
@@ -32,40 +36,27 @@ func (p *Pool) NewCache() *Cache {
 func (c *Cache) Pool() *Pool { return c.pool }
 
 // Alloc takes one buffer; false when none is left.
-func (c *Cache) Alloc() (uint32, bool) {
-	if c.n == 0 && !c.refill() {
-		return 0, false
-	}
-	c.n--
-	c.len.Store(int32(c.n))
-	return c.buf[c.n], true
-}
+func (c *Cache) Alloc() (uint32, bool) { return c.ordinary.take() }
 
 // AllocBurst takes up to len(b) buffers and says how many.
 func (c *Cache) AllocBurst(b []uint32) int {
+	s := &c.ordinary
 	k := 0
 	for k < len(b) {
-		if c.n == 0 && !c.refill() {
+		if s.n == 0 && !s.refill() {
 			break
 		}
-		m := min(len(b)-k, c.n)
-		copy(b[k:k+m], c.buf[c.n-m:c.n])
-		c.n -= m
+		m := min(len(b)-k, s.n)
+		copy(b[k:k+m], s.buf[s.n-m:s.n])
+		s.n -= m
 		k += m
 	}
-	c.len.Store(int32(c.n))
+	s.len.Store(int32(s.n))
 	return k
 }
 
 // AllocLarge takes one large buffer; false when none is left.
-func (c *Cache) AllocLarge() (uint32, bool) {
-	if c.nLarge == 0 && !c.refillLarge() {
-		return 0, false
-	}
-	c.nLarge--
-	c.lenLarge.Store(int32(c.nLarge))
-	return c.large[c.nLarge], true
-}
+func (c *Cache) AllocLarge() (uint32, bool) { return c.large.take() }
 
 // AllocFor takes a buffer for a frame of n bytes behind Headroom: an ordinary
 // one where that is enough. n is at most 65535.
@@ -79,25 +70,20 @@ func (c *Cache) AllocFor(n int) (uint32, bool) {
 // Free gives one buffer back.
 func (c *Cache) Free(b uint32) {
 	if b >= c.first {
-		c.freeLarge(b)
+		c.large.put(b)
 		return
 	}
-	if c.n == cacheSize {
-		c.spill(cacheSize / 2)
-	}
-	c.buf[c.n] = b
-	c.n++
-	c.len.Store(int32(c.n))
+	c.ordinary.put(b)
 }
 
 // FreeDescs gives the buffers of packets back.
 func (c *Cache) FreeDescs(d []Desc) {
-	last := c.first - 1
+	last, s := c.first-1, &c.ordinary
 	for len(d) > 0 {
-		if c.n == cacheSize {
-			c.spill(cacheSize / 2)
+		if s.n == len(s.buf) {
+			s.spill(s.n / 2)
 		}
-		to := c.buf[c.n:]
+		to := s.buf[s.n:]
 		k := min(len(d), len(to))
 		from := d[:k]
 		var beyond uint32 // the highest bit, once an index is behind last
@@ -108,10 +94,10 @@ func (c *Cache) FreeDescs(d []Desc) {
 		if int32(beyond) < 0 { // seldom
 			k = c.sortOut(to[:k])
 		}
-		c.n += k
+		s.n += k
 		d = d[len(from):]
 	}
-	c.len.Store(int32(c.n))
+	s.len.Store(int32(s.n))
 }
 
 // sortOut takes the large buffers out of a list and says how many are left at
@@ -119,7 +105,7 @@ func (c *Cache) FreeDescs(d []Desc) {
 func (c *Cache) sortOut(b []uint32) (k int) {
 	for _, x := range b {
 		if x >= c.first {
-			c.freeLarge(x)
+			c.large.put(x)
 			continue
 		}
 		b[k] = x
@@ -128,19 +114,10 @@ func (c *Cache) sortOut(b []uint32) (k int) {
 	return k
 }
 
-func (c *Cache) freeLarge(b uint32) {
-	if c.nLarge == cacheLarge {
-		c.spillLarge(cacheLarge / 2)
-	}
-	c.large[c.nLarge] = b
-	c.nLarge++
-	c.lenLarge.Store(int32(c.nLarge))
-}
-
 // Close gives everything back; the cache is used up.
 func (c *Cache) Close() {
-	c.spill(c.n)
-	c.spillLarge(c.nLarge)
+	c.ordinary.spill(c.ordinary.n)
+	c.large.spill(c.large.n)
 	p := c.pool
 	p.mu.Lock()
 	for i, x := range p.caches {
@@ -152,22 +129,39 @@ func (c *Cache) Close() {
 	p.mu.Unlock()
 }
 
-func (c *Cache) refill() bool {
-	p := c.pool
-	p.mu.Lock()
-	m := take(&p.free, c.buf[:cacheSize/2])
-	p.mu.Unlock()
-	c.n = m
-	return m > 0
+func (s *stock) take() (uint32, bool) {
+	if s.n == 0 && !s.refill() {
+		return 0, false
+	}
+	s.n--
+	s.len.Store(int32(s.n))
+	return s.buf[s.n], true
 }
 
-func (c *Cache) refillLarge() bool {
-	p := c.pool
-	p.mu.Lock()
-	m := take(&p.freeLarge, c.large[:cacheLarge/2])
-	p.mu.Unlock()
-	c.nLarge = m
-	return m > 0
+func (s *stock) put(b uint32) {
+	if s.n == len(s.buf) {
+		s.spill(s.n / 2)
+	}
+	s.buf[s.n] = b
+	s.n++
+	s.len.Store(int32(s.n))
+}
+
+// refill gets as many as half of what a cache keeps; false: there is none.
+func (s *stock) refill() bool {
+	s.pool.mu.Lock()
+	s.n = take(s.free, s.buf[:len(s.buf)/2])
+	s.pool.mu.Unlock()
+	return s.n > 0
+}
+
+// spill gives m back to the pool.
+func (s *stock) spill(m int) {
+	s.pool.mu.Lock()
+	*s.free = append(*s.free, s.buf[s.n-m:s.n]...)
+	s.pool.mu.Unlock()
+	s.n -= m
+	s.len.Store(int32(s.n))
 }
 
 // take moves buffers from the end of a store to b, as many as there are.
@@ -176,22 +170,4 @@ func take(store *[]uint32, b []uint32) int {
 	n := copy(b, (*store)[rest:])
 	*store = (*store)[:rest]
 	return n
-}
-
-func (c *Cache) spill(m int) {
-	p := c.pool
-	p.mu.Lock()
-	p.free = append(p.free, c.buf[c.n-m:c.n]...)
-	p.mu.Unlock()
-	c.n -= m
-	c.len.Store(int32(c.n))
-}
-
-func (c *Cache) spillLarge(m int) {
-	p := c.pool
-	p.mu.Lock()
-	p.freeLarge = append(p.freeLarge, c.large[c.nLarge-m:c.nLarge]...)
-	p.mu.Unlock()
-	c.nLarge -= m
-	c.lenLarge.Store(int32(c.nLarge))
 }

@@ -120,9 +120,9 @@ func (p *Pool) Stats() PoolStats {
 	l := ClassStats{Total: p.large, Free: len(p.freeLarge)}
 	s := PoolStats{Total: p.n + l.Total, Free: len(p.free) + l.Free}
 	for _, c := range p.caches {
-		k := int(c.lenLarge.Load())
+		k := int(c.large.len.Load())
 		l.Cached += k
-		s.Cached += int(c.len.Load()) + k
+		s.Cached += int(c.ordinary.len.Load()) + k
 	}
 	s.Large = l
 	return s
