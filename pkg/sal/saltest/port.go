@@ -52,7 +52,7 @@ func RunPort(t *testing.T, rig func(t *testing.T) *PortRig) {
 // RunJumbo runs what there is of the suite about frames of all lengths, against
 // ports with a large MTU and a pool with large buffers.
 func RunJumbo(t *testing.T, rig func(t *testing.T) *PortRig) {
-	runPort(t, rig, []portTest{{"Receive", portReceive}, {"Send", portSend}, {"NoLargeBuffers", portNoLargeBuffers}})
+	runPort(t, rig, []portTest{{"Receive", portReceive}, {"Send", portSend}, {"NoLargeBuffers", portNoLargeBuffers}, {"Allocations", portAllocations}})
 }
 
 type portTest struct {
@@ -630,18 +630,22 @@ func portClose(p *port) {
 }
 
 func portAllocations(p *port) {
-	f := p.frame(100, 1)
+	n := 100
+	if p.MTU > sal.MaxFrame {
+		n = p.MTU
+	}
+	f := p.frame(n, 1)
 	d := make([]sal.Desc, 8)
 	if a := testing.AllocsPerRun(100, func() {
-		for i := range d {
-			b, ok := p.c.Alloc()
-			if !ok {
-				p.Fatal("no buffer left")
+		l := d[:0]
+		for len(l) < len(d) {
+			b, ok := p.c.AllocFor(len(f))
+			if !ok { // the far end keeps them all
+				break
 			}
-			d[i] = sal.MakeDesc(b, sal.Headroom, uint16(len(f)))
-			copy(p.Pool.Bytes(d[i]), f)
+			l = append(l, p.fill(b, f))
 		}
-		for l := d; len(l) > 0; {
+		for len(l) > 0 {
 			k := p.q.TxBurst(p.c, l)
 			if l = l[k:]; k == 0 { // the far end does not read
 				p.c.FreeDescs(l)
@@ -651,6 +655,8 @@ func portAllocations(p *port) {
 		p.c.FreeDescs(d[:p.q.RxBurst(p.c, d)])
 	}); a != 0 {
 		p.Errorf("%v allocations in a burst", a)
+	}
+	for p.recv() != nil { // where both ends have one pool, it is wanted
 	}
 	for range 20 {
 		if err := p.PortRig.Send(f); err != nil {
