@@ -464,14 +464,18 @@ func TestTransportHeaders(t *testing.T) {
 			headers []byte // next header of each
 			at      int    // how many of them stand before ESP
 		}{{"none", nil, 0}, {"hop-by-hop", []byte{0}, 1}, {"destination in front", []byte{60}, 1}, {"destination behind", []byte{60}, 0},
-			{"both", []byte{0, 60}, 1}, {"all in front", []byte{0, 60}, 2}} {
+			{"both", []byte{0, 60}, 1}, {"all in front", []byte{0, 60}, 2}, {"atomic fragment", []byte{44}, 1}} {
 			b := bytes.Clone(plain[:40])
 			field := 6
 			hl, at := 40, 6
 			for i, h := range x.headers {
 				b[field] = h
 				field = len(b)
-				b = append(b, pad...)
+				if h == 44 { // offset 0, and no more (RFC 6946): no fragment
+					b = append(b, 0, 0, 0, 0, 0, 0, 0, 7)
+				} else {
+					b = append(b, pad...)
+				}
 				if i+1 == x.at {
 					hl, at = len(b), field
 				}
@@ -716,4 +720,53 @@ func TestTransportPathMTU(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTransportWholeOnly: fragments of what the vRouter says go into no SA in
+// transport mode (RFC 4303 section 3.3.4). Pings that came in the clear and in pieces
+// are answered in pieces.
+func TestTransportWholeOnly(t *testing.T) {
+	transports(t, func(t *testing.T, v6 bool, edit func(*ipsec.SA)) {
+		s := newSite(t, func(o *fastpath.Options) { o.Large = -1 })
+		s.transport(v6, edit)
+		s.Apply(&fastpath.Change{IPsec: ipsec.Change{DeletePolicy: []string{"p-in"}}})
+		s.Forget()
+		s.silent(s.fromPeer(testbed.Cut(ping(v6, 4000), 1400, 5)...))
+		s.Moved("wan rx 3, wan drop ipsec-fragment 3, policy p-out packets 3")
+	})
+}
+
+// TestTransportLargest: what is too long for any IP packet with ESP around it dies
+// here.
+func TestTransportLargest(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		s := newSite(t, nil)
+		out, in := s.transport(v6, func(a *ipsec.SA) {
+			if a.Direction == sal.Outbound {
+				setSuite(a, sal.AESCBC, 256, sal.HMACSHA2_512_256, false)
+			}
+		})
+		fits, died := 0, 0
+		for n := 65400; n < 65490; n++ {
+			b := ping(v6, n)
+			dressed := in.dress(b)
+			if len(dressed) > sal.MaxPacket {
+				break
+			}
+			s.Forget()
+			got := s.Exchange("wan", frames(wanMAC, peerMAC, testbed.Cut(dressed, 1400, uint32(n))), "wan")[0]
+			if len(got) == 0 {
+				died++
+				s.Moved(fmt.Sprintf("wan rx %d, wan drop esp-no-room 1, sa out drop esp-no-room 1, sa in packets 1, policy p-in packets 1, policy p-out packets 1", (len(dressed)-1)/1400+1))
+				continue
+			}
+			if clear, _ := out.undress(t, joined(got)); !bytes.Equal(clear, reply(b)) || died > 0 {
+				t.Fatalf("%d octets, behind %d that died: %d came out", n, died, len(clear))
+			}
+			fits++
+		}
+		if fits == 0 || died == 0 {
+			t.Errorf("%d answers left, %d died: the test proves nothing", fits, died)
+		}
+	}
 }
