@@ -27,6 +27,14 @@ var soak = 12 * time.Second
 var binDir string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(encapEnv) != "" { // in a guest
+		err := openEncap()
+		fmt.Println("encapsulation:", err)
+		if err != nil {
+			os.Exit(1)
+		}
+		select {}
+	}
 	flag.Parse()
 	if d, err := time.ParseDuration(os.Getenv("VROUTER_SOAK")); err == nil {
 		soak = d

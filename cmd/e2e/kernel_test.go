@@ -132,6 +132,9 @@ func guestSAs(pairs []kernelPair) string {
 		encap := ""
 		if p.UDP {
 			encap = " encap espinudp 4500 4500 0.0.0.0"
+			if strings.Contains(p.Local, ":") {
+				encap = " encap espinudp 4500 4500 ::"
+			}
 		}
 		dev := "lo"
 		if p.Mode == "transport" {

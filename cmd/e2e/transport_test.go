@@ -2,25 +2,59 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vrouter/cmd/internal/lab"
 )
 
+// encapEnv tells this program that it is in a guest, to open the sockets there to
+// which ESP in UDP comes.
+const encapEnv = "VROUTER_E2E_ENCAP"
+
+// openEncap opens a socket at port 4500 of each family and tells the kernel to take
+// ESP from it (udp(7): UDP_ENCAP).
+func openEncap() error {
+	for _, x := range []struct {
+		family int
+		at     unix.Sockaddr
+	}{{unix.AF_INET, &unix.SockaddrInet4{Port: 4500}}, {unix.AF_INET6, &unix.SockaddrInet6{Port: 4500}}} {
+		s, err := unix.Socket(x.family, unix.SOCK_DGRAM, 0)
+		if err != nil {
+			return err
+		}
+		if x.family == unix.AF_INET6 {
+			if err := unix.SetsockoptInt(s, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+				return err
+			}
+		}
+		if err := unix.Bind(s, x.at); err != nil {
+			return err
+		}
+		const udpEncap, espInUDP = 100, 2 // linux/udp.h
+		if err := unix.SetsockoptInt(s, unix.IPPROTO_UDP, udpEncap, espInUDP); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // transportPairs is each algorithm of the kernel with two of the combinations of
-// family and ESN, in turn, the first with all.
+// family, ESN and encapsulation, in turn, the first with all.
 func transportPairs() (l []kernelPair) {
 	for a, alg := range kernelAlgs {
-		for i := range 4 {
-			if a > 0 && i != a%2 && i != 3-a%2 {
+		for i := range 8 {
+			if a > 0 && i != a%8 && i != 7-a%8 {
 				continue
 			}
 			n := len(l)
 			p := kernelPair{alg: alg, reqid: 100 + n, inInt: randomKey(alg.intKey), outInt: randomKey(alg.intKey), peerPair: peerPair{
 				Name: fmt.Sprintf("%s-%d", alg.name, i), InSPI: uint32(0x1000 + n), OutSPI: uint32(0x2000 + n), InKey: randomKey(alg.encKey), OutKey: randomKey(alg.encKey),
-				ESN: i&2 != 0, Local: "192.0.2.9", Remote: "192.0.2.1"}}
+				ESN: i&2 != 0, UDP: i&4 != 0, Local: "192.0.2.9", Remote: "192.0.2.1"}}
 			if i&1 != 0 {
 				p.Local, p.Remote = "2001:db8:ff::9", "2001:db8:ff::1"
 			}
@@ -40,7 +74,15 @@ func TestLinuxTransport(t *testing.T) {
 	need(t, "tcpdump", "ping")
 	b := newBed(t)
 	pairs := transportPairs()
-	vm, err := b.Wan.VM("guest", "wan", "ping")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	encap := b.Lab.Path("encap") // a name that the guest's shell takes
+	if err := os.Symlink(self, encap); err != nil {
+		t.Fatal(err)
+	}
+	vm, err := b.Wan.VM("guest", "wan", "ping", encap)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +94,9 @@ func TestLinuxTransport(t *testing.T) {
 	}()
 	if out, err := vm.Run(time.Minute, guestScript(pairs)); err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := vm.Run(time.Minute, fmt.Sprintf("%s=1 %s >/tmp/encap & n=0; until grep -s encapsulation /tmp/encap || [ $n = 30 ]; do sleep 1; n=$((n+1)); done", encapEnv, encap)); err != nil || !strings.Contains(out, "<nil>") {
+		t.Fatalf("no socket for ESP in UDP: %v\n%s", err, out)
 	}
 	b.edit(b.A, kernelConfig(pairs))
 	ping := func(p *kernelPair, more string) (string, error) {
@@ -83,10 +128,17 @@ func TestLinuxTransport(t *testing.T) {
 		})
 	}
 	wan.Stop()
-	b.noClear(wan)
-	if n := noneTwice(t, wan.File); n < 12*len(pairs) {
-		t.Errorf("only %d ESP packets on the WAN", n)
+	for what, min := range map[string]int{"esp": 6 * len(pairs), "udp port 4500": 6 * len(pairs)} {
+		if n, err := wan.Count(what); err != nil || n < min {
+			t.Errorf("%d packets of %s on the WAN (%v)", n, what, err)
+		}
 	}
+	// Any ICMP that is not neighbour discovery, whole or in pieces. (Those of UDP do not
+	// show their ports.)
+	if n, err := wan.Count("icmp or ip6[6] = 58 and (ip6[40] < 133 or ip6[40] > 137) or ip6[6] = 44 and ip6[40] = 58"); err != nil || n != 0 {
+		t.Errorf("%d packets in the clear on the WAN (%v)", n, err)
+	}
+	noneTwice(t, wan.File)
 	// A packet to the LAN, in the clear, whose TTL ends here: the error is the vRouter's
 	// own, so it comes protected.
 	sealed := func(p *kernelPair) uint64 { return b.sa(p.Name + "-outbound").State.Replay.Seq }
