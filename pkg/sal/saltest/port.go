@@ -272,7 +272,12 @@ func portAddQueues(p *port) {
 			p.Fatalf("queues from another network namespace: %v, %d", err, p.Port.Info().Queues)
 		}
 	}
-	if err := add(queues); err != nil {
+	if err := add(queues); errors.Is(err, sal.ErrNotSupported) {
+		if n := p.Port.Info().Queues; n != 1 {
+			p.Errorf("it cannot have more queues, and has %d", n)
+		}
+		return
+	} else if err != nil {
 		p.Fatal(err)
 	}
 	send(each)

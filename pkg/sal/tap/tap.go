@@ -129,16 +129,9 @@ func ownMAC(name string) (m [6]byte) {
 }
 
 func (p *port) open() error {
-	p.queues, p.multi = p.all[:0], true
-	q, err := p.attach()
-	if p.cfg.Queues == 1 && errors.Is(err, sal.ErrInvalid) { // there already, and made for one
-		p.multi = false
-		q, err = p.attach()
-	}
-	if err != nil {
-		return err
-	}
-	p.queues = append(p.queues, q)
+	// A device of several queues has all that the kernel knows, 256, and costs
+	// megabytes of its memory: not where one is enough.
+	p.queues, p.multi = p.all[:0], p.cfg.Queues > 1
 	if err := p.addQueues(p.cfg.Queues); err != nil {
 		return err
 	}
@@ -159,8 +152,8 @@ func (p *port) addQueues(n int) error {
 	return nil
 }
 
-// AddQueues implements sal.QueueAdder; a device that was made for one queue keeps to
-// that.
+// AddQueues implements sal.QueueAdder. A device that was made for one queue keeps to
+// that: the kernel makes it for one or for many, and it is the host's to lose.
 func (p *port) AddQueues(n int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

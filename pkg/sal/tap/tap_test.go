@@ -150,11 +150,65 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
+// TestAddQueues: a device made for several queues gets more while frames come: none
+// is lost, each comes once, and each queue sends.
+func TestAddQueues(t *testing.T) {
+	n := nstest.New(t)
+	pl := pool(t, 4096)
+	p := open(t, n, pl, sal.PortConfig{Name: "lan", Device: "tp0", Queues: 2, MTU: 1500})
+	n.Quiet("tp0")
+	raw, c := n.Raw("tp0"), pl.NewCache()
+	defer c.Close()
+	up(t, p)
+	const each, queues = 40, 4
+	send := func(from int) {
+		for i := from; i < from+each; i++ {
+			f := nstest.Frame(64 + i)
+			if err := raw.Send(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	send(0)
+	var err error
+	n.Do(func() { err = p.(sal.QueueAdder).AddQueues(queues) })
+	if err != nil || p.Info().Queues != queues {
+		t.Fatalf("%v, %d queues", err, p.Info().Queues)
+	}
+	send(each)
+	seen := map[uint16]int{}
+	var d [8]sal.Desc
+	for end := time.Now().Add(5 * time.Second); len(seen) < 2*each && time.Now().Before(end); time.Sleep(50 * time.Microsecond) {
+		for k := range queues {
+			m := p.Queue(k).RxBurst(c, d[:])
+			for _, x := range d[:m] {
+				seen[x.Len()]++
+			}
+			c.FreeDescs(d[:m])
+		}
+	}
+	for i := range 2 * each {
+		if seen[uint16(64+i)] != 1 {
+			t.Errorf("the frame of %d bytes comes %d times", 64+i, seen[uint16(64+i)])
+		}
+	}
+	for k := range queues {
+		b, _ := c.Alloc()
+		x := sal.MakeDesc(b, sal.Headroom, uint16(200+k))
+		copy(pl.Bytes(x), nstest.Frame(200+k))
+		if p.Queue(k).TxBurst(c, []sal.Desc{x}) != 1 {
+			t.Errorf("queue %d takes no frame", k)
+		} else if got := raw.Recv(); len(got) != 200+k {
+			t.Errorf("sent into queue %d: %d bytes", k, len(got))
+		}
+	}
+}
+
 // TestDevice looks at the device from the host's side.
 func TestDevice(t *testing.T) {
 	n, guest := nstest.New(t), nstest.New(t)
 	pl := pool(t, 64)
-	p := open(t, n, pl, sal.PortConfig{Name: "lan", Device: "tp0", Queues: 1, MTU: 1400})
+	p := open(t, n, pl, sal.PortConfig{Name: "lan", Device: "tp0", Queues: 2, MTU: 1400})
 	show := func() string { return n.Run("ip", "-d", "link", "show", "tp0") }
 	if s := show(); !strings.Contains(s, "mtu 1400") || strings.Contains(s, ",UP") {
 		t.Errorf("before SetUp:\n%s", s)
@@ -181,7 +235,7 @@ func TestDevice(t *testing.T) {
 	n.Run("ip", "link", "set", "dev", "tp0", "netns", guest.Name)
 	guest.Run("ip", "link", "set", "dev", "tp0", "name", "eth0")
 	n.Do(func() { // by that name another device would be made
-		if err := p.(sal.QueueAdder).AddQueues(2); !errors.Is(err, sal.ErrNotSupported) || p.Info().Queues != 1 {
+		if err := p.(sal.QueueAdder).AddQueues(3); !errors.Is(err, sal.ErrNotSupported) || p.Info().Queues != 2 {
 			t.Errorf("a queue of a device that was moved: %v", err)
 		}
 	})
