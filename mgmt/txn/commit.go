@@ -71,6 +71,7 @@ func (m *Manager) commit(ctx context.Context, c change) error {
 		}
 		plan.Publish()
 		m.store.Swap(v)
+		m.settled = settled{}
 	}
 	m.record(c, datastore.Running, old.Tree, tree)
 	return nil
@@ -96,11 +97,17 @@ func (m *Manager) validate(old *datastore.Version, new *data.Container) (*data.C
 	if new == old.Tree {
 		return new, old.Refs, nil
 	}
-	out, refs, errs := m.o.Validator.Change(old.Tree, new, old.Refs)
+	var refs validate.Refs
+	var errs data.Errors
+	if m.settled == (settled{old.Tree, new}) {
+		refs, errs = m.o.Validator.Settled(old.Tree, new, old.Refs)
+	} else {
+		new, refs, errs = m.o.Validator.Change(old.Tree, new, old.Refs)
+	}
 	if len(errs) > 0 {
 		return nil, refs, errs
 	}
-	return out, refs, nil
+	return new, refs, nil
 }
 
 // authorize asks whether a session may do what it asked for.

@@ -83,6 +83,7 @@ func (m *Manager) write(ctx context.Context, c change, ds Datastore, test TestOp
 			return errs
 		}
 		c.tree = tree
+		m.settled = m.settled.then(m.store.Running().Tree, old, tree)
 	}
 	switch {
 	case c.tree == m.store.Running().Tree:

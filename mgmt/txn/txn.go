@@ -218,10 +218,28 @@ type Manager struct {
 	turn    chan struct{}
 	closed  bool
 	waiting *confirmed // the confirmed commit that is pending, or nil
+	settled settled
 
 	mu    sync.Mutex // of what Info reads; held for moments only
 	locks datastore.Locks
 	info  *PendingInfo
+}
+
+// settled is the candidate to which edits have led from a running configuration,
+// each of which has seen to the when conditions of what it changed. A commit of
+// just this step need not do so again.
+type settled struct{ running, candidate *data.Container }
+
+// then is settled after an edit of candidate.
+func (s settled) then(running, old, new *data.Container) settled {
+	switch old {
+	case running:
+	case s.candidate:
+		running = s.running
+	default:
+		return settled{}
+	}
+	return settled{running, new}
 }
 
 // New makes the writer of a Store. The data plane is not touched: call Resync

@@ -183,3 +183,58 @@ func TestAgainstWhole(t *testing.T) {
 		t.Error("the edits are not varied enough")
 	}
 }
+
+// TestSettled: where edits lead that have gone through When one by one, Settled
+// says what Change says, which finds nothing to take out.
+func TestSettled(t *testing.T) {
+	v := validator(t)
+	same, refused, pruned := 0, 0, 0
+	seeds := uint64(60)
+	if testing.Short() {
+		seeds = 10
+	}
+	for seed := range seeds {
+		g := editor{rand.New(rand.NewPCG(seed, 5)), valuesOf}
+		old := edit(t, v, data.New(v.schema), start)
+		refs, errs := v.All(old)
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		for range 40 {
+			at, script := old, ""
+			for range 1 + g.r.IntN(4) {
+				xml := g.edit(v.schema.Root.Data)
+				new, err := codec.Edit(v.schema, at, []byte(`<config xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0">`+xml+`</config>`), data.Merge)
+				if err != nil {
+					continue // a value that does not fit
+				}
+				out, errs := v.When(at, new)
+				if len(errs) > 0 {
+					continue
+				}
+				if script += xml + "\n"; out != new {
+					pruned++
+				}
+				at = out
+			}
+			out, wantRefs, want := v.Change(old, at, refs)
+			gotRefs, got := v.Settled(old, at, refs)
+			if a, b := lines(got), lines(want); out != at || !slices.Equal(a, b) {
+				t.Fatalf("seed %d: old %s\nedits %s\nsettled: %s\nchange:  %s\ntook out: %t", seed, print(v, old), script, strings.Join(a, "\n"), strings.Join(b, "\n"), out != at)
+			}
+			if len(want) > 0 {
+				refused++
+				continue
+			}
+			if a, b := fmt.Sprint(counts(gotRefs)), fmt.Sprint(counts(wantRefs)); a != b {
+				t.Fatalf("refs %s, want %s", a, b)
+			}
+			same++
+			old, refs = out, wantRefs
+		}
+	}
+	t.Log(same, "accepted,", refused, "refused,", pruned, "steps took something out")
+	if same < refused/10 || pruned == 0 {
+		t.Error("the edits are not varied enough")
+	}
+}

@@ -73,6 +73,14 @@ func (v *Validator) Change(old, new *data.Container, refs Refs) (out *data.Conta
 	return out, outRefs, errs
 }
 
+// Settled is Change for a new that came of old by steps that went through When,
+// each from what the one before gave: no node of it stands under a false condition,
+// and that is not looked for again.
+func (v *Validator) Settled(old, new *data.Container, refs Refs) (Refs, data.Errors) {
+	outRefs, errs, _ := v.check(old, new, refs)
+	return outRefs, errs
+}
+
 // All validates a whole tree, as read at the start, and gives its Refs.
 func (v *Validator) All(tree *data.Container) (Refs, data.Errors) {
 	_, refs, errs, _ := v.change(data.New(v.schema), tree, Refs{})
@@ -94,12 +102,18 @@ func (v *Validator) change(old, new *data.Container, refs Refs) (*data.Container
 	if len(errs) > 0 {
 		return new, refs, errs, n
 	}
-	r := v.begin(old, out)
+	outRefs, errs, m := v.check(old, out, refs)
+	return out, outRefs, errs, n + m
+}
+
+// check is what Change does when the conditions of nodes hold.
+func (v *Validator) check(old, new *data.Container, refs Refs) (Refs, data.Errors, int) {
+	r := v.begin(old, new)
 	r.refs = refs.Begin()
 	r.noPrune = r.refs.Get(anyID) > 0
 	r.walk()
 	r.finish()
-	return out, Refs{r.refs.Done()}, r.errs, n + r.e.Count
+	return Refs{r.refs.Done()}, r.errs, r.e.Count
 }
 
 // run is one pass over a change.
