@@ -12,7 +12,7 @@ import (
 // that the commit wants. So there is room for roomLeast of garbage at least, and
 // for as much as is in use where that is more, as Go has it by default. The limit
 // follows each collection; it is no limit of what may be in use.
-const roomLeast = 48 << 20
+const roomLeast = 72 << 20
 
 // pace has the collector give the heap that room from now on.
 func pace() {
