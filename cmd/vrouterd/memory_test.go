@@ -70,7 +70,7 @@ func settled(t *testing.T, what string, ok func(limit int64) bool) {
 func TestLimit(t *testing.T) {
 	const mib = 1 << 20
 	for _, c := range []struct{ live, other, want int64 }{
-		{0, 5 * mib, 53 * mib}, {10 * mib, 5 * mib, 63 * mib}, {48 * mib, 0, 96 * mib}, {300 * mib, 10 * mib, 610 * mib},
+		{0, 5 * mib, 77 * mib}, {10 * mib, 5 * mib, 87 * mib}, {72 * mib, 0, 144 * mib}, {300 * mib, 10 * mib, 610 * mib},
 	} {
 		if got := limit(c.live, c.other); got != c.want {
 			t.Errorf("limit(%d, %d) = %d, want %d", c.live, c.other, got, c.want)

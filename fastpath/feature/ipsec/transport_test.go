@@ -173,6 +173,9 @@ func ping(v6 bool, n int) []byte {
 func transports(t *testing.T, f func(t *testing.T, v6 bool, edit func(*ipsec.SA))) {
 	for _, v6 := range []bool{false, true} {
 		for _, udp := range []bool{false, true} {
+			if testing.Short() && v6 == udp {
+				continue
+			}
 			edit := func(*ipsec.SA) {}
 			if udp {
 				edit = inUDP
