@@ -16,8 +16,8 @@ import (
 //
 // Timestamp requests (ICMPv4 type 13) are not answered. RFC 1812 section 4.3.3.8
 // leaves it open; what the reply tells, the clock to the millisecond, is of use to
-// nobody who has NTP and to who guesses what was made from the clock, and for
-// gateways like this one it is forbidden (3GPP TS 33.117 section 4.2.4.1.1.2).
+// nobody who has NTP and to who guesses what was made from the clock, and scanners
+// report a router that sends it (CVE-1999-0524).
 type Deliver struct{}
 
 // Burst implements pipeline.Sink.
