@@ -33,7 +33,9 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			os.Exit(1)
 		}
-		select {}
+		for { // select {} would be a deadlock to the runtime, and the end, without cgo
+			time.Sleep(time.Hour)
+		}
 	}
 	flag.Parse()
 	if d, err := time.ParseDuration(os.Getenv("VROUTER_SOAK")); err == nil {
