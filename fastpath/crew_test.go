@@ -38,8 +38,10 @@ func TestFlowsKeepTheirWorker(t *testing.T) {
 		if round > 4 && now.Flows.Misses != before.Flows.Misses {
 			t.Errorf("round %d: %d packets were new to their worker", round, now.Flows.Misses-before.Flows.Misses)
 		}
+		// A third of the flows is due to each. What chance leaves of it is less than a
+		// quarter once in a million runs.
 		for i, w := range now.Workers[1:] {
-			if n := w.Taken - before.Workers[i+1].Taken; n < flows/3 || n%2 != 0 { // both directions of each
+			if n := w.Taken - before.Workers[i+1].Taken; n < flows/6 || n%2 != 0 { // both directions of each
 				t.Errorf("worker %d took over %d packets of %d", w.ID, n, 2*flows)
 			}
 			if w.Sent-before.Workers[i+1].Sent != w.Taken-before.Workers[i+1].Taken {
