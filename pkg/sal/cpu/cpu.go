@@ -6,7 +6,7 @@
 // package gcm where the processor has what that takes, a burst at a time.
 //
 //	cpu.go      the engine: open, shared or alone, gone
-//	session.go  one application's groups and SAs
+//	records.go  the SAs of one session: chunks of records
 //	record.go   what an SA is in memory, and how it is wiped
 //	queue.go    the packet path
 //	vector.go   what of it is for AES-GCM over bursts
@@ -40,16 +40,15 @@
 package cpu
 
 import (
-	"fmt"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 
 	xcpu "golang.org/x/sys/cpu"
 
 	"vrouter/pkg/gcm"
 	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/internal/session"
 )
 
 const (
@@ -58,15 +57,10 @@ const (
 	maxSAs    = maxChunks*chunkSAs - 1
 )
 
-// Engine implements sal.Device.
+// Engine implements sal.Device; Open and Close are its host's.
 type Engine struct {
-	name   string
+	session.Host
 	vector bool // AES-GCM over bursts, by package gcm
-
-	mu        sync.Mutex
-	sessions  map[*session]struct{}
-	exclusive bool
-	gone      bool
 }
 
 // New makes an engine with the name given, which uses the best that the processor
@@ -80,17 +74,14 @@ func New(name string) *Engine {
 // NewPortable makes an engine that uses the standard library only, as New does
 // where the processor has no better.
 func NewPortable(name string) *Engine {
-	return &Engine{name: name, sessions: map[*session]struct{}{}}
+	e := &Engine{Host: session.Host{Name: name, Queues: maxQueues, MaxSAs: maxSAs}}
+	e.Records = func(s *session.Session) (session.Records, error) { return &records{e: e, s: s}, nil }
+	return e
 }
 
 // Info describes the engine.
 func (e *Engine) Info() sal.DeviceInfo {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return sal.DeviceInfo{
-		Name: e.name, Driver: "cpu", Kind: sal.Software, Version: sal.Version, ISA: e.isa(), NUMANode: -1,
-		Users: len(e.sessions), Shared: !e.exclusive && !e.gone, Ready: !e.gone,
-	}
+	return e.Fill(sal.DeviceInfo{Driver: "cpu", Kind: sal.Software, ISA: e.isa(), NUMANode: -1})
 }
 
 // isa tells people whether AES-GCM runs on instructions made for it; without
@@ -128,45 +119,4 @@ func algorithms() (l []sal.AlgorithmCaps) {
 		l = append(l, sal.AlgorithmCaps{Algorithm: a, KeyBits: slices.Clone(s.KeyBits), IVLen: s.IV, ICVLen: s.ICV, Align: s.Align})
 	}
 	return l
-}
-
-// Open gives a session. SAs of different sessions do not know of each other.
-func (e *Engine) Open(app string, exclusive bool) (sal.Session, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case e.gone:
-		return nil, fmt.Errorf("engine %s: %w", e.name, sal.ErrGone)
-	case e.exclusive, exclusive && len(e.sessions) > 0:
-		return nil, fmt.Errorf("engine %s: %w", e.name, sal.ErrBusy)
-	}
-	s := newSession(e, app)
-	e.sessions[s] = struct{}{}
-	e.exclusive = exclusive
-	return s, nil
-}
-
-// Close ends the engine: sessions get EventGone, their jobs fail with
-// StatusDevice.
-func (e *Engine) Close() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.gone {
-		return nil
-	}
-	e.gone = true
-	for s := range e.sessions {
-		s.lose()
-	}
-	return nil
-}
-
-// leave is called by a session that closes.
-func (e *Engine) leave(s *session) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if _, in := e.sessions[s]; in {
-		delete(e.sessions, s)
-		e.exclusive = false
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/internal/session"
 )
 
 func TestLayout(t *testing.T) {
@@ -32,21 +33,33 @@ func TestNoKeyLeft(t *testing.T) {
 	t.Run("portable", func(t *testing.T) { noKeyLeft(t, NewPortable("cpu0")) })
 }
 
-func noKeyLeft(t *testing.T, e *Engine) {
-	x, err := e.Open("test", false)
+// open gives a session and what keeps its SAs.
+func open(t *testing.T, e *Engine) (s sal.Session, r *records) {
+	t.Helper()
+	of := e.Records
+	e.Records = func(s *session.Session) (session.Records, error) {
+		x, err := of(s)
+		r = x.(*records)
+		return x, err
+	}
+	s, err := e.Open("test", false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer x.Close()
-	s := x.(*session)
+	t.Cleanup(func() { s.Close() })
+	return s, r
+}
+
+func noKeyLeft(t *testing.T, e *Engine) {
+	s, r := open(t, e)
 	key := []byte("a key that is easy to find in a heap!")[:36]
 	h, err := s.AddSA(0, &sal.SAConfig{SPI: 256, Direction: sal.Outbound, Algorithm: sal.AESGCM16, Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := unsafe.Slice((*byte)(unsafe.Pointer(s.record(h))), recLen)
+	rec := unsafe.Slice((*byte)(unsafe.Pointer(r.record(h))), recLen)
 	sched := key[:16] // the first round keys are the cipher key itself (FIPS 197 section 5.2)
-	if !e.vector && !movable(s.chunks[0].Load().aeads[h]) {
+	if !e.vector && !movable(r.chunks[0].Load().aeads[h]) {
 		t.Skip("keys stay on the heap on this platform")
 	}
 	swapped := make([]byte, 16)
@@ -67,45 +80,38 @@ func noKeyLeft(t *testing.T, e *Engine) {
 // TestDelayedWipe deletes an SA while a queue is inside a call: the key must
 // stay usable until the queue has left it.
 func TestDelayedWipe(t *testing.T) {
-	e := New("cpu0")
-	x, _ := e.Open("test", false)
-	defer x.Close()
-	s := x.(*session)
+	s, r := open(t, New("cpu0"))
 	pool, err := sal.NewPool(4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	qq, err := s.Queue(0, pool)
+	q, err := s.Queue(0, pool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := qq.(*queue)
-	h, err := s.AddSA(0, &sal.SAConfig{SPI: 256, Direction: sal.Outbound, Algorithm: sal.AESGCM16, Key: make([]byte, 20)})
+	c := &sal.SAConfig{SPI: 256, Direction: sal.Outbound, Algorithm: sal.AESGCM16, Key: bytes.Repeat([]byte{7}, 20)}
+	h, err := s.AddSA(0, c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.turn.Add(1) // as if inside Do
+	q.(*queue).Enter() // as if inside Do
 	if err := s.DelSA(h); err != nil {
 		t.Fatal(err)
 	}
-	salt := &s.record(h).op
-	s.mu.Lock()
-	waiting := len(s.limbo)
-	s.mu.Unlock()
-	if waiting != 1 {
-		t.Fatalf("%d SAs wait for the queue, want 1", waiting)
+	other, err := s.AddSA(0, c)
+	if err != nil || other == h {
+		t.Errorf("the handle was given out again: %v", err)
 	}
-	if n, _ := s.AddSA(0, &sal.SAConfig{SPI: 257, Direction: sal.Outbound, Algorithm: sal.AESGCM16, Key: make([]byte, 20)}); n == h {
-		t.Error("the handle was given out again")
+	if x := r.record(h); x.state.Load() != deleted || x.salt == [saltLen]byte{} {
+		t.Errorf("the record in use: state %d, salt %x", x.state.Load(), x.salt)
 	}
-	q.turn.Add(1)
-	s.again()
-	s.mu.Lock()
-	waiting = len(s.limbo)
-	s.mu.Unlock()
-	if waiting != 0 || *salt != 0 {
-		t.Errorf("%d SAs wait though the queue is at rest", waiting)
+	q.(*queue).Leave()
+	if err := s.DelSA(other); err != nil { // which looks at what waits
+		t.Fatal(err)
+	}
+	if x := r.record(h); x.state.Load() != free || x.salt != [saltLen]byte{} {
+		t.Errorf("the record stays though the queue is at rest: state %d", x.state.Load())
 	}
 }
 

@@ -46,7 +46,7 @@ func TestCTRWays(t *testing.T) {
 	}
 }
 
-func otherSA(t testing.TB, s *session, alg sal.Algorithm, dir sal.Direction) (sal.SA, *sal.SAConfig) {
+func otherSA(t testing.TB, s sal.Session, alg sal.Algorithm, dir sal.Direction) (sal.SA, *sal.SAConfig) {
 	key := []byte("a key that is easy to find in memory, whatever its length be now")
 	shape, _ := alg.Shape()
 	c := &sal.SAConfig{SPI: 256, Direction: dir, Algorithm: alg, Integrity: sal.HMACSHA2_512_256,
@@ -66,10 +66,7 @@ func otherSA(t testing.TB, s *session, alg sal.Algorithm, dir sal.Direction) (sa
 func TestNoOtherKeyLeft(t *testing.T) {
 	for _, alg := range []sal.Algorithm{sal.Null, sal.AESCBC, sal.AESCTR, sal.ChaCha20Poly1305} {
 		t.Run(alg.String(), func(t *testing.T) {
-			e := New("cpu0")
-			x, _ := e.Open("test", false)
-			defer x.Close()
-			s := x.(*session)
+			s, r := open(t, New("cpu0"))
 			pool, err := sal.NewPool(4)
 			if err != nil {
 				t.Fatal(err)
@@ -89,8 +86,8 @@ func TestNoOtherKeyLeft(t *testing.T) {
 				return m
 			}
 			h, cfg := otherSA(t, s, alg, sal.Outbound)
-			rec := unsafe.Slice((*byte)(unsafe.Pointer(s.record(h))), recLen)
-			inner := bytes.Clone(s.record(h).macKeys().inner[4:])
+			rec := unsafe.Slice((*byte)(unsafe.Pointer(r.record(h))), recLen)
+			inner := bytes.Clone(r.record(h).macKeys().inner[4:])
 			if cfg.IntegrityKey != nil && bytes.Equal(inner, make([]byte, 64)) || bytes.Contains(rec, cfg.IntegrityKey[:min(16, len(cfg.IntegrityKey))]) && cfg.IntegrityKey != nil {
 				t.Error("the states of HMAC are not in the record, or the key is")
 			}

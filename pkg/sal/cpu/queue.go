@@ -4,12 +4,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"unsafe"
 
 	"vrouter/pkg/burst"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/internal/session"
 )
 
 // espLen is the SPI and sequence number in front of the IV.
@@ -22,7 +22,9 @@ const ahead = 8
 // queue is one goroutine's way in. What the standard library is handed through
 // an interface lives here, so that nothing escapes to the heap.
 type queue struct {
-	s    *session
+	session.Inline
+
+	r    *records
 	id   uint32 // number + 1
 	base uintptr
 	bufs uint32 // ordinary buffers
@@ -38,63 +40,28 @@ type queue struct {
 	recs  [ahead]uintptr
 	last  sal.SA // prefetched last
 
-	done     []sal.Job // ring of completed jobs
-	doneMask uint64
-
-	_ [64]byte
-	// turn is odd while a call works on SAs; see session.part. submitted and
-	// polled count jobs. Only the queue's goroutine writes them.
-	turn              atomic.Uint64
-	submitted, polled atomic.Uint64
-	closed            atomic.Bool
-	end               sync.Once
+	end sync.Once
 }
 
-// Queue opens queue i over the buffers of pool. A number may be opened again
-// after its queue was closed.
-func (s *session) Queue(i int, pool *sal.Pool) (sal.Queue, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.check(); err != nil {
-		return nil, err
-	}
-	if i < 0 || i >= maxQueues || pool == nil {
-		return nil, fmt.Errorf("queue %d of %d: %w", i, maxQueues, sal.ErrInvalid)
-	}
-	if q := s.queues[i]; q != nil && !q.closed.Load() {
-		return nil, fmt.Errorf("queue %d: %w", i, sal.ErrBusy)
-	}
+// Queue makes queue i over the buffers of pool.
+func (r *records) Queue(i int, pool *sal.Pool) (session.Queue, error) {
 	o, err := newOwn()
 	if err != nil {
-		return nil, fmt.Errorf("memory for queue %d: %v: %w", i, err, sal.ErrFull)
+		return nil, fmt.Errorf("memory: %v: %w", err, sal.ErrFull)
 	}
-	q := &queue{s: s, own: o, id: uint32(i) + 1, base: pool.Base(), bufs: uint32(pool.Size()), pool: pool,
-		done: make([]sal.Job, depth), doneMask: depth - 1}
-	if s.e.vector {
+	q := &queue{r: r, own: o, id: uint32(i) + 1, base: pool.Base(), bufs: uint32(pool.Size()), pool: pool}
+	q.Init(r.s, depth, q.work)
+	if r.e.vector {
 		if q.vecMem, q.vec, err = newVector(); err != nil {
 			o.close()
-			return nil, fmt.Errorf("memory for queue %d: %v: %w", i, err, sal.ErrFull)
+			return nil, fmt.Errorf("memory: %v: %w", err, sal.ErrFull)
 		}
 	}
-	s.queues[i] = q
 	return q, nil
 }
 
-// Do runs the jobs in order.
-func (q *queue) Do(jobs []sal.Job) {
-	t := q.turn.Load()
-	q.turn.Store(t + 1) // before any SA is looked at
-	q.work(jobs)
-	q.turn.Store(t + 2)
-}
-
+// work does the jobs in order.
 func (q *queue) work(jobs []sal.Job) {
-	if q.s.gone.Load() || q.closed.Load() {
-		for i := range jobs {
-			jobs[i].Status = sal.StatusDevice
-		}
-		return
-	}
 	if q.vec != nil {
 		for len(jobs) > 0 {
 			n := min(sal.Burst, len(jobs))
@@ -134,7 +101,7 @@ func (q *queue) prefetch(jobs []sal.Job) {
 			continue
 		}
 		q.last = h
-		if c := q.s.chunks[h/chunkSAs].Load(); c != nil {
+		if c := q.r.chunks[h/chunkSAs].Load(); c != nil {
 			q.recs[n] = uintptr(unsafe.Pointer(&c.recs[h%chunkSAs]))
 			n++
 		}
@@ -151,7 +118,7 @@ func (q *queue) prefetch(jobs []sal.Job) {
 func (q *queue) one(j *sal.Job) {
 	var c *chunk
 	if j.SA/chunkSAs < maxChunks {
-		c = q.s.chunks[j.SA/chunkSAs].Load()
+		c = q.r.chunks[j.SA/chunkSAs].Load()
 	}
 	if c == nil {
 		j.Status = sal.StatusNoSA
@@ -210,44 +177,15 @@ func (q *queue) holds(j *sal.Job, end int) bool {
 // at turns an address of the pool into a pointer.
 func at(a uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&a)) }
 
-// Submit works the jobs off at once; Poll hands them back in order.
-func (q *queue) Submit(jobs []sal.Job) int {
-	sub := q.submitted.Load()
-	n := min(len(jobs), depth-int(sub-q.polled.Load()))
-	t := q.turn.Load()
-	q.turn.Store(t + 1)
-	q.work(jobs[:n])
-	for i := range jobs[:n] {
-		q.done[(sub+uint64(i))&q.doneMask] = jobs[i]
-	}
-	q.submitted.Store(sub + uint64(n))
-	q.turn.Store(t + 2)
-	return n
-}
-
-// Poll takes completed jobs, in the order of Submit.
-func (q *queue) Poll(jobs []sal.Job) int {
-	p := q.polled.Load()
-	n := min(len(jobs), int(q.submitted.Load()-p))
-	for i := range jobs[:n] {
-		jobs[i] = q.done[(p+uint64(i))&q.doneMask]
-	}
-	q.polled.Store(p + uint64(n))
-	return n
-}
-
-// InFlight is what has been submitted and not polled.
-func (q *queue) InFlight() int { return int(q.submitted.Load() - q.polled.Load()) }
-
 // Close gives the number free. Jobs that are done can still be polled.
 func (q *queue) Close() error {
-	q.closed.Store(true)
-	q.forget()
+	q.Shut()
+	q.Forget()
 	return nil
 }
 
-// forget gives the queue's own memory back, when no call can be in it.
-func (q *queue) forget() {
+// Forget gives the queue's own memory back, when no call can be in it.
+func (q *queue) Forget() {
 	q.end.Do(func() {
 		q.own.close()
 		if q.vecMem != nil {

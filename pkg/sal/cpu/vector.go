@@ -51,7 +51,7 @@ func (q *queue) burst(jobs []sal.Job) {
 		j := &jobs[i]
 		var c *chunk
 		if j.SA/chunkSAs < maxChunks {
-			c = q.s.chunks[j.SA/chunkSAs].Load()
+			c = q.r.chunks[j.SA/chunkSAs].Load()
 		}
 		if c == nil {
 			j.Status = sal.StatusNoSA
@@ -155,7 +155,7 @@ func (q *queue) firstLines(jobs []sal.Job) {
 			continue
 		}
 		last = h
-		if c := q.s.chunks[h/chunkSAs].Load(); c != nil {
+		if c := q.r.chunks[h/chunkSAs].Load(); c != nil {
 			lines[n&(sal.Burst-1)] = uintptr(unsafe.Pointer(&c.recs[h%chunkSAs]))
 			n++
 		}

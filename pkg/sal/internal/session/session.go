@@ -1,4 +1,12 @@
-package cpu
+// Package session is what engines on this machine have in common: applications
+// that have one open, alone or with others; groups; handles of SAs; and the
+// waiting until nobody can be using the record of an SA that was deleted. An
+// engine adds its records (Records) and its queues.
+//
+//	host.go     an engine and who has it open
+//	session.go  one application's groups and SAs
+//	lane.go     what is known of a queue, and queues that work within the call
+package session
 
 import (
 	"fmt"
@@ -11,22 +19,56 @@ import (
 	"vrouter/pkg/sal"
 )
 
-// session is one application's use of the engine. Control methods lock mu;
-// queues never do.
-type session struct {
-	e   *Engine
-	app string
+// Records keeps the SAs of one session, by handle. A Session calls one method at
+// a time; jobs look at records meanwhile.
+type Records interface {
+	// Check holds a config against what the engine can do.
+	Check(*sal.SAConfig) error
+	// Room makes memory for the record of a handle that was never given out; they
+	// come in order, from 1. It fails with sal.ErrFull.
+	Room(sal.SA) error
+	// Install makes a record of the config, whose keys it copies, and lets jobs use
+	// it. When it fails, nothing is left of the keys.
+	Install(sal.SA, *sal.SAConfig) error
+	// Stop makes a record unusable: no job that begins after it returns uses the
+	// key. Jobs must look at this after Lane.Enter, both by atomic operations.
+	Stop(sal.SA)
+	// Wipe forgets what is in a record that was stopped, and that no job uses.
+	Wipe(sal.SA)
+	// Stats reads the counters of a record.
+	Stats(sal.SA) sal.SAStats
+	// Queue makes queue i over the buffers of pool. It is used until its Forget is
+	// called.
+	Queue(i int, pool *sal.Pool) (Queue, error)
+	// Close wipes all records and gives their memory back; no job is under way.
+	Close()
+}
 
-	chunks [maxChunks]atomic.Pointer[chunk] // SA i is record i%chunkSAs of chunk i/chunkSAs
-	gone   atomic.Bool
+// Queue is a queue as its session sees it.
+type Queue interface {
+	sal.Queue
+	// State is the queue's own Lane.
+	State() *Lane
+	// Forget gives back what the queue has, when no call can be in it. It may be
+	// called more than once.
+	Forget()
+}
+
+// Session is one application's use of an engine: sal.Session. Control methods
+// lock mu; queues never do.
+type Session struct {
+	h    *Host
+	app  string
+	recs Records
+	gone atomic.Bool
 
 	mu     sync.Mutex
 	closed bool
-	queues []*queue // by number, nil where none is open
+	queues []Queue // by number, nil where none was opened
 	groups map[sal.Group]*group
 	names  map[string]sal.Group
 	nextG  sal.Group
-	sas    map[sal.SA]*sa
+	sas    map[sal.SA]*sal.SAInfo
 	next   sal.SA   // never given out
 	reuse  []sal.SA // given back, oldest first
 	limbo  []parted // deleted, waiting for the queues
@@ -39,8 +81,6 @@ type group struct {
 	sas  []sal.SA // in handle order
 }
 
-type sa struct{ sal.SAInfo }
-
 // parted is a deleted SA that queues may still be working on, or whose
 // completions nobody has polled yet.
 type parted struct {
@@ -50,31 +90,34 @@ type parted struct {
 
 // mark is the point that a queue must have passed.
 type mark struct {
-	q      *queue
+	l      *Lane
 	turn   uint64 // odd: it was inside a call
 	submit uint64 // jobs submitted
 }
 
-func newSession(e *Engine, app string) *session {
-	return &session{
-		e: e, app: app, next: 1, nextG: 1,
-		queues: make([]*queue, maxQueues),
+func newSession(h *Host, app string) *Session {
+	return &Session{
+		h: h, app: app, next: 1, nextG: 1,
+		queues: make([]Queue, h.Queues),
 		groups: map[sal.Group]*group{0: {}},
 		names:  map[string]sal.Group{"": 0},
-		sas:    map[sal.SA]*sa{},
+		sas:    map[sal.SA]*sal.SAInfo{},
 		events: make(chan sal.Event, 64),
 	}
 }
 
+// Gone tells whether the engine is lost or the session closed.
+func (s *Session) Gone() bool { return s.gone.Load() }
+
 // check is why a control call cannot be served; s.mu is held.
-func (s *session) check() error {
+func (s *Session) check() error {
 	if s.closed || s.gone.Load() {
-		return fmt.Errorf("engine %s: %w", s.e.name, sal.ErrGone)
+		return fmt.Errorf("engine %s: %w", s.h.Name, sal.ErrGone)
 	}
 	return nil
 }
 
-func (s *session) group(g sal.Group) (*group, error) {
+func (s *Session) group(g sal.Group) (*group, error) {
 	if x := s.groups[g]; x != nil {
 		return x, nil
 	}
@@ -82,7 +125,7 @@ func (s *session) group(g sal.Group) (*group, error) {
 }
 
 // NewGroup makes a group; names are unique in the session.
-func (s *session) NewGroup(name string) (sal.Group, error) {
+func (s *Session) NewGroup(name string) (sal.Group, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(); err != nil {
@@ -99,7 +142,7 @@ func (s *session) NewGroup(name string) (sal.Group, error) {
 }
 
 // DeleteGroup flushes a group and removes it. Group 0 stays.
-func (s *session) DeleteGroup(g sal.Group) error {
+func (s *Session) DeleteGroup(g sal.Group) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(); err != nil {
@@ -119,8 +162,8 @@ func (s *session) DeleteGroup(g sal.Group) error {
 }
 
 // AddSA installs an SA.
-func (s *session) AddSA(g sal.Group, cfg *sal.SAConfig) (sal.SA, error) {
-	if err := supported(cfg); err != nil {
+func (s *Session) AddSA(g sal.Group, cfg *sal.SAConfig) (sal.SA, error) {
+	if err := s.recs.Check(cfg); err != nil {
 		return 0, err
 	}
 	s.mu.Lock()
@@ -137,21 +180,22 @@ func (s *session) AddSA(g sal.Group, cfg *sal.SAConfig) (sal.SA, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := s.chunks[h/chunkSAs].Load().install(int(h%chunkSAs), cfg, s.e.vector); err != nil {
+	if err := s.recs.Install(h, cfg); err != nil {
 		s.reuse = append(s.reuse, h)
 		return 0, err
 	}
-	s.sas[h] = &sa{sal.SAInfo{
+	s.sas[h] = &sal.SAInfo{
 		SA: h, Group: g, SPI: cfg.SPI, Direction: cfg.Direction, Mode: cfg.Mode, Algorithm: cfg.Algorithm,
 		Integrity: cfg.Integrity, KeyBits: cfg.KeyBits(), ESN: cfg.ESN,
-	}}
+	}
 	at, _ := slices.BinarySearch(x.sas, h)
 	x.sas = slices.Insert(x.sas, at, h)
 	return h, nil
 }
 
-// supported holds a config against Caps.
-func supported(c *sal.SAConfig) error {
+// CheckCrypto is Records.Check of engines that have sal.ModeCrypto and all
+// algorithms.
+func CheckCrypto(c *sal.SAConfig) error {
 	switch {
 	case c.Mode != sal.ModeCrypto:
 		return fmt.Errorf("mode %d: %w", c.Mode, sal.ErrNotSupported)
@@ -166,30 +210,25 @@ func supported(c *sal.SAConfig) error {
 }
 
 // handle takes a free record: used ones first, so that the memory stays dense.
-func (s *session) handle() (sal.SA, error) {
+func (s *Session) handle() (sal.SA, error) {
 	if len(s.reuse) > 0 {
 		h := s.reuse[0]
 		s.reuse = s.reuse[1:]
 		return h, nil
 	}
-	h := s.next
-	if h > maxSAs {
-		return 0, fmt.Errorf("%d SAs: %w", maxSAs, sal.ErrFull)
+	if int(s.next) > s.h.MaxSAs {
+		return 0, fmt.Errorf("%d SAs: %w", s.h.MaxSAs, sal.ErrFull)
 	}
-	if k := h / chunkSAs; s.chunks[k].Load() == nil {
-		c, err := newChunk()
-		if err != nil {
-			return 0, fmt.Errorf("memory for SAs: %v: %w", err, sal.ErrFull)
-		}
-		s.chunks[k].Store(c)
+	if err := s.recs.Room(s.next); err != nil {
+		return 0, err
 	}
 	s.next++
-	return h, nil
+	return s.next - 1, nil
 }
 
-// ModSA has nothing to change in ModeCrypto: addresses, sequence number and
+// ModSA has nothing to change in sal.ModeCrypto: addresses, sequence number and
 // window are the caller's.
-func (s *session) ModSA(h sal.SA, m *sal.SAMod) error {
+func (s *Session) ModSA(h sal.SA, m *sal.SAMod) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(); err != nil {
@@ -207,7 +246,7 @@ func (s *session) ModSA(h sal.SA, m *sal.SAMod) error {
 // DelSA removes an SA: no job that begins after it returns uses the key. The
 // record is wiped once no queue can be inside a job of it, the handle is free
 // once the completions are polled as well.
-func (s *session) DelSA(h sal.SA) error {
+func (s *Session) DelSA(h sal.SA) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(); err != nil {
@@ -227,7 +266,7 @@ func (s *session) DelSA(h sal.SA) error {
 }
 
 // Flush removes all SAs of a group.
-func (s *session) Flush(g sal.Group) error {
+func (s *Session) Flush(g sal.Group) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(); err != nil {
@@ -241,7 +280,7 @@ func (s *session) Flush(g sal.Group) error {
 	return nil
 }
 
-func (s *session) flush(x *group) {
+func (s *Session) flush(x *group) {
 	for _, h := range x.sas {
 		s.part(h)
 	}
@@ -249,17 +288,18 @@ func (s *session) flush(x *group) {
 	s.reclaim()
 }
 
-// part makes an SA unusable and notes what the queues are doing now. The store
-// of the state comes before the loads of the turns, and a queue stores its
-// turn before it loads the state: so either the queue sees the SA deleted, or
-// this sees the queue inside a call.
-func (s *session) part(h sal.SA) {
-	s.record(h).state.Store(deleted)
+// part makes an SA unusable and notes what the queues are doing now. Stop comes
+// before the loads of the turns, and a queue stores its turn before it looks at
+// a record: so either the queue sees the SA stopped, or this sees the queue
+// inside a call.
+func (s *Session) part(h sal.SA) {
+	s.recs.Stop(h)
 	delete(s.sas, h)
 	p := parted{sa: h}
 	for _, q := range s.queues {
 		if q != nil {
-			p.until = append(p.until, &mark{q, q.turn.Load(), q.submitted.Load()})
+			l := q.State()
+			p.until = append(p.until, &mark{l, l.turn.Load(), l.submitted.Load()})
 		}
 	}
 	s.limbo = append(s.limbo, p)
@@ -267,7 +307,7 @@ func (s *session) part(h sal.SA) {
 
 // reclaim wipes records and frees handles that nobody uses any more; what
 // remains is looked at again in a moment.
-func (s *session) reclaim() {
+func (s *Session) reclaim() {
 	rest := s.limbo[:0]
 	for _, p := range s.limbo {
 		p.until = slices.DeleteFunc(p.until, (*mark).passed)
@@ -275,7 +315,7 @@ func (s *session) reclaim() {
 			rest = append(rest, p)
 			continue
 		}
-		s.chunks[p.sa/chunkSAs].Load().wipe(int(p.sa % chunkSAs))
+		s.recs.Wipe(p.sa)
 		s.reuse = append(s.reuse, p.sa)
 	}
 	clear(s.limbo[len(rest):])
@@ -292,7 +332,7 @@ func (s *session) reclaim() {
 // reclaimEvery is short beside the life of an SA and long beside a burst.
 const reclaimEvery = 2 * time.Millisecond
 
-func (s *session) again() {
+func (s *Session) again() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
@@ -304,16 +344,16 @@ func (s *session) again() {
 // the jobs it held.
 func (m *mark) passed() bool {
 	if m.turn&1 == 1 {
-		if m.q.turn.Load() == m.turn {
+		if m.l.turn.Load() == m.turn {
 			return false
 		}
-		m.turn, m.submit = 0, m.q.submitted.Load() // with what the call submitted
+		m.turn, m.submit = 0, m.l.submitted.Load() // with what the call submitted
 	}
-	return m.q.closed.Load() || m.q.polled.Load() >= m.submit
+	return m.l.closed.Load() || m.l.polled.Load() >= m.submit
 }
 
 // SAs lists SAs of a group by handle.
-func (s *session) SAs(g sal.Group, after sal.SA, max int) ([]sal.SAInfo, error) {
+func (s *Session) SAs(g sal.Group, after sal.SA, max int) ([]sal.SAInfo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(); err != nil {
@@ -329,14 +369,14 @@ func (s *session) SAs(g sal.Group, after sal.SA, max int) ([]sal.SAInfo, error) 
 		if len(l) >= max {
 			break
 		}
-		l = append(l, s.sas[h].SAInfo)
+		l = append(l, *s.sas[h])
 	}
 	return l, nil
 }
 
 // Stats reads an SA's counters. While a queue runs they may be one packet
 // apart from one another.
-func (s *session) Stats(h sal.SA) (sal.SAStats, error) {
+func (s *Session) Stats(h sal.SA) (sal.SAStats, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(); err != nil {
@@ -345,19 +385,36 @@ func (s *session) Stats(h sal.SA) (sal.SAStats, error) {
 	if s.sas[h] == nil {
 		return sal.SAStats{}, fmt.Errorf("SA %d: %w", h, sal.ErrNotFound)
 	}
-	return s.record(h).stats(), nil
+	return s.recs.Stats(h), nil
 }
 
-// record is the SA's; h must have been given out once.
-func (s *session) record(h sal.SA) *record {
-	return &s.chunks[h/chunkSAs].Load().recs[h%chunkSAs]
+// Queue opens queue i over the buffers of pool. A number may be opened again
+// after its queue was closed.
+func (s *Session) Queue(i int, pool *sal.Pool) (sal.Queue, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	if i < 0 || i >= len(s.queues) || pool == nil {
+		return nil, fmt.Errorf("queue %d of %d: %w", i, len(s.queues), sal.ErrInvalid)
+	}
+	if q := s.queues[i]; q != nil && !q.State().closed.Load() {
+		return nil, fmt.Errorf("queue %d: %w", i, sal.ErrBusy)
+	}
+	q, err := s.recs.Queue(i, pool)
+	if err != nil {
+		return nil, fmt.Errorf("queue %d: %w", i, err)
+	}
+	s.queues[i] = q
+	return q, nil
 }
 
-// Events delivers EventGone, the one thing this engine reports.
-func (s *session) Events() <-chan sal.Event { return s.events }
+// Events delivers EventGone, the one thing that these engines report.
+func (s *Session) Events() <-chan sal.Event { return s.events }
 
-// lose is the end of the engine; e.mu is held, so s.mu must not be.
-func (s *session) lose() {
+// lose is the end of the engine.
+func (s *Session) lose() {
 	s.gone.Store(true)
 	select {
 	case s.events <- sal.Event{Kind: sal.EventGone}:
@@ -367,8 +424,8 @@ func (s *session) lose() {
 
 // Close wipes all SAs and gives their memory back. A queue that is in use
 // finishes its call first and fails every further job.
-func (s *session) Close() error {
-	s.e.leave(s)
+func (s *Session) Close() error {
+	s.h.leave(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -381,18 +438,15 @@ func (s *session) Close() error {
 	}
 	for _, q := range s.queues {
 		if q != nil {
-			q.closed.Store(true)
-			for t := q.turn.Load(); t&1 == 1 && q.turn.Load() == t; { // at most a burst
+			l := q.State()
+			l.closed.Store(true)
+			for t := l.turn.Load(); t&1 == 1 && l.turn.Load() == t; { // at most a burst
 				runtime.Gosched()
 			}
-			q.forget()
+			q.Forget()
 		}
 	}
-	for k := range s.chunks {
-		if c := s.chunks[k].Swap(nil); c != nil {
-			_ = c.region.Unmap() // wipes; memory that cannot be unmapped is no one's loss
-		}
-	}
+	s.recs.Close()
 	s.sas, s.groups, s.limbo, s.reuse = nil, nil, nil, nil
 	close(s.events)
 	return nil
