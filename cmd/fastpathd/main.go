@@ -25,6 +25,7 @@ import (
 
 	"vrouter/fastpath"
 	"vrouter/fastpath/rpc"
+	"vrouter/pkg/gcm"
 	"vrouter/pkg/sal"
 	"vrouter/pkg/sal/afpacket"
 	"vrouter/pkg/sal/afxdp"
@@ -42,6 +43,7 @@ type config struct {
 	memoryLimit               int // MiB
 	nice                      int
 	lockMemory                bool
+	gcmLevel                  gcm.Level
 	logLevel                  slog.Level
 	version                   bool
 }
@@ -60,6 +62,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	f.IntVar(&c.memoryLimit, "memory-limit", 1024, "MiB of heap from which the collector runs by itself")
 	f.IntVar(&c.nice, "nice", -10, "priority among processes, -20 to 19; 0: none in particular")
 	f.BoolVar(&c.lockMemory, "mlock", false, "keep all memory out of swap")
+	level := f.String("gcm-level", gcm.Best().String(), "instructions for AES-GCM: vaes512, vaes256, aesni or none (the standard library), as far as the processor has them")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	f.BoolVar(&c.version, "version", false, "print the version and end")
 	f.Usage = func() {
@@ -79,7 +82,13 @@ func parse(args []string, out io.Writer) (*config, error) {
 		}
 		c.cpus = append(c.cpus, n)
 	}
+	var err error
+	if c.gcmLevel, err = gcm.ParseLevel(*level); err == nil && !c.gcmLevel.Supported() {
+		err = fmt.Errorf("%v: %w", c.gcmLevel, gcm.ErrUnsupported)
+	}
 	switch {
+	case err != nil:
+		return nil, fmt.Errorf("-gcm-level: %w", err)
 	case c.buffers < 1:
 		return nil, errors.New("-buffers: at least 1")
 	case c.large < 0:
@@ -149,7 +158,11 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	if large == 0 {
 		large = -1
 	}
-	engine, err := fastpath.New(fastpath.Options{Registry: registry(filepath.Join(c.stateDir, "captures")), Buffers: c.buffers, Large: large, Workers: c.workers, CPUs: c.cpus,
+	devices, err := registry(filepath.Join(c.stateDir, "captures"), c.gcmLevel)
+	if err != nil {
+		return err
+	}
+	engine, err := fastpath.New(fastpath.Options{Registry: devices, Buffers: c.buffers, Large: large, Workers: c.workers, CPUs: c.cpus,
 		Usable: usable, Reserve: func(cpus []int) error { return reserve(usable, cpus) }, StateDir: c.stateDir, Log: log})
 	if err != nil {
 		return fmt.Errorf("starting the fast path: %w", err)
@@ -183,15 +196,19 @@ func serve(ctx context.Context, c *config, engine fastpath.Engine, log *slog.Log
 }
 
 // registry names the drivers and engines of this build: here and nowhere else.
-func registry(captures string) *sal.Registry {
+func registry(captures string, level gcm.Level) (*sal.Registry, error) {
 	r := &sal.Registry{}
 	r.AddDriver(afpacket.New(afpacket.Options{}))
 	r.AddDriver(afxdp.New(afxdp.Options{}))
 	r.AddDriver(tap.New(tap.Options{}))
 	r.AddDriver(pcap.New(pcap.Options{Dir: captures}))
 	r.AddDriver(memory.New(memory.Options{}))
-	r.AddDevice(cpu.New("cpu0"))
-	return r
+	e, err := cpu.NewLevel("cpu0", level)
+	if err != nil {
+		return nil, err
+	}
+	r.AddDevice(e)
+	return r, nil
 }
 
 // version is the build's, as the Go tool noted it.

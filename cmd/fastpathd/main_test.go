@@ -255,7 +255,7 @@ func TestFlags(t *testing.T) {
 	if c.socket != "/s" || c.stateDir != "/d" || c.buffers != 100 || c.workers != 3 || !slices.Equal(c.cpus, []int{1, 2}) || c.logLevel != slog.LevelDebug || c.pidFile != "/p" {
 		t.Errorf("%+v", c)
 	}
-	for _, args := range [][]string{{"--nope"}, {"--buffers", "0"}, {"--workers", "0"}, {"--cpus", "x"}, {"--cpus", "0,1"}, {"--cpus", "-1"}, {"--nice", "-21"}, {"--log-level", "loud"}, {"word"}} {
+	for _, args := range [][]string{{"--nope"}, {"--buffers", "0"}, {"--workers", "0"}, {"--cpus", "x"}, {"--cpus", "0,1"}, {"--cpus", "-1"}, {"--nice", "-21"}, {"--log-level", "loud"}, {"--gcm-level", "avx"}, {"word"}} {
 		if _, err := parse(args, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%v is accepted", args)
 		}

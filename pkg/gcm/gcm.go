@@ -1,7 +1,7 @@
 // Package gcm seals and opens bursts of packets by AES-GCM (NIST SP 800-38D) with
 // 12-byte nonces, each packet under a key of its own, in one call: Go assembly for
-// processors with VAES, VPCLMULQDQ and AVX-512 (Supported). Keys, key sizes and
-// lengths may differ from job to job.
+// processors with VAES and AVX-512, with VAES and AVX2, and with AES-NI (Level).
+// Keys, key sizes and lengths may differ from job to job.
 //
 // The time and the addresses that are touched depend on lengths and on which key
 // is used, never on keys or data: rounds are instructions, the only table is one
@@ -17,8 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"unsafe"
-
-	"golang.org/x/sys/cpu"
 )
 
 //go:generate go run ./gen -out gcm_amd64.s -stubs stubs_amd64.go -pkg gcm
@@ -35,7 +33,7 @@ const (
 
 	// Powers is how many powers of the hash key a context holds. Texts of up to
 	// 16*(Powers-2) bytes do with one reduction, longer ones take one for each 256
-	// bytes; with thousands of keys more powers cost more cache than they save.
+	// bytes (128 below VAES512); with thousands of keys more powers cost more cache than they save.
 	Powers = 40
 	// Align is how contexts must be aligned.
 	Align = 64
@@ -44,7 +42,7 @@ const (
 )
 
 // ErrUnsupported: the processor has not what the kernels need.
-var ErrUnsupported = errors.New("gcm: the processor has no VAES, VPCLMULQDQ or AVX-512")
+var ErrUnsupported = errors.New("gcm: the processor lacks the instructions")
 
 // Key is the address of an expanded key: a header and the round keys, with the
 // powers of the hash key below it.
@@ -64,11 +62,8 @@ type Job struct {
 	Bad   uint64   // Open: the tag was wrong
 }
 
-// Supported tells whether the processor and the kernel's saved state allow it.
-func Supported() bool { return supported }
-
-var supported = hasAsm && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ &&
-	cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ && cpu.X86.HasBMI2 && cpu.X86.HasAES
+// Supported tells whether there are kernels for the processor.
+func Supported() bool { return best != None }
 
 // ContextSize is how many bytes a key of 16, 24 or 32 bytes takes when expanded,
 // a multiple of Align.
@@ -79,7 +74,7 @@ func rounds(keyLen int) int { return keyLen/4 + 6 }
 // Expand writes a key's context into mem, which is aligned to Align and at least
 // ContextSize long. The caller wipes mem when the key is no longer used.
 func Expand(mem, key []byte) (Key, error) {
-	if !supported {
+	if !Supported() {
 		return 0, ErrUnsupported
 	}
 	switch len(key) {
@@ -97,14 +92,21 @@ func Expand(mem, key []byte) (Key, error) {
 
 	var h [16]byte
 	hashKey(&h[0], &anchor[16], rounds(len(key)))
-	// The kernels multiply bit-reflected values: H times x.
-	hi, lo := binary.BigEndian.Uint64(h[:]), binary.BigEndian.Uint64(h[8:])
-	top := -(hi >> 63)
-	binary.LittleEndian.PutUint64(h[:], lo<<1^top&1)
-	binary.LittleEndian.PutUint64(h[8:], (hi<<1|lo>>63)^top&0xc200000000000000)
-	powers(&anchor[0], &h[0], Powers)
+	setHash(anchor, h[:])
 	clear(h[:])
 	return KeyAt(uintptr(unsafe.Pointer(&mem[0]))), nil
+}
+
+// setHash writes the powers of the hash key h below the anchor.
+func setHash(anchor, h []byte) {
+	// The kernels multiply bit-reflected values: H times x.
+	hi, lo := binary.BigEndian.Uint64(h), binary.BigEndian.Uint64(h[8:])
+	top := -(hi >> 63)
+	var x [16]byte
+	binary.LittleEndian.PutUint64(x[:], lo<<1^top&1)
+	binary.LittleEndian.PutUint64(x[8:], (hi<<1|lo>>63)^top&0xc200000000000000)
+	powers(&anchor[0], &x[0], Powers)
+	clear(x[:])
 }
 
 // expand writes the round keys (FIPS 197 section 5.2) to dst.
@@ -135,43 +137,13 @@ var counters = func() *byte {
 	return &p[0]
 }()
 
-// Seal encrypts each job's text and writes its tag behind it. A nonce must never
-// be used twice under a key.
-func Seal(jobs []Job) {
-	if len(jobs) > 0 {
-		check(jobs)
-		sealBurst((*byte)(unsafe.Pointer(&jobs[0])), len(jobs), counters)
-	}
-}
+// Seal encrypts each job's text and writes its tag behind it, at the best level. A
+// nonce must never be used twice under a key.
+func Seal(jobs []Job) { best.Seal(jobs) }
 
-// Open decrypts each job's text where the tag is right. Where it is not, Bad is
-// set and the text wiped. It gives the number of bad ones.
-func Open(jobs []Job) (bad int) {
-	if len(jobs) == 0 {
-		return 0
-	}
-	check(jobs)
-	if bad = int(openBurst((*byte)(unsafe.Pointer(&jobs[0])), len(jobs), counters)); bad > 0 {
-		for i := range jobs {
-			if j := &jobs[i]; j.Bad != 0 {
-				clear(unsafe.Slice((*byte)(at(j.Text)), j.Len))
-			}
-		}
-	}
-	return bad
-}
-
-// check keeps the kernels within the tables: lengths are the caller's, who must
-// have looked at them.
-func check(jobs []Job) {
-	var most, mostAAD uint32
-	for i := range jobs {
-		most, mostAAD = max(most, jobs[i].Len), max(mostAAD, jobs[i].AADn)
-	}
-	if most > MaxLen || mostAAD > MaxAAD {
-		panic("gcm: a job is too long")
-	}
-}
+// Open decrypts each job's text where the tag is right, at the best level. Where it
+// is not, Bad is set and the text wiped. It gives the number of bad ones.
+func Open(jobs []Job) (bad int) { return best.Open(jobs) }
 
 // at turns an address into a pointer.
 func at(a uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&a)) }

@@ -28,9 +28,19 @@ DATA ctrOne<>+0(SB)/8, $0x0000000000000000
 DATA ctrOne<>+8(SB)/8, $0x0100000000000000
 GLOBL ctrOne<>(SB), RODATA|NOPTR, $16
 
-// func sealBurst(jobs *byte, n int, tab *byte) uint64
+DATA tailMasks<>+0(SB)/8, $0xffffffffffffffff
+DATA tailMasks<>+8(SB)/8, $0xffffffffffffffff
+DATA tailMasks<>+16(SB)/8, $0xffffffffffffffff
+DATA tailMasks<>+24(SB)/8, $0xffffffffffffffff
+DATA tailMasks<>+32(SB)/8, $0x0000000000000000
+DATA tailMasks<>+40(SB)/8, $0x0000000000000000
+DATA tailMasks<>+48(SB)/8, $0x0000000000000000
+DATA tailMasks<>+56(SB)/8, $0x0000000000000000
+GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
+
+// func seal512(jobs *byte, n int, tab *byte) uint64
 // Requires: AES, AVX, AVX2, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+, PCLMULQDQ, VAES, VPCLMULQDQ
-TEXT ·sealBurst(SB), NOSPLIT, $0-32
+TEXT ·seal512(SB), NOSPLIT, $0-32
 	MOVQ      jobs+0(FP), SI
 	MOVQ      n+8(FP), DX
 	MOVQ      tab+16(FP), DI
@@ -4019,9 +4029,9 @@ done:
 	MOVQ   R15, ret+24(FP)
 	RET
 
-// func openBurst(jobs *byte, n int, tab *byte) uint64
+// func open512(jobs *byte, n int, tab *byte) uint64
 // Requires: AES, AVX, AVX2, AVX512BW, AVX512F, AVX512VL, BMI2, CMOV, MMX+, PCLMULQDQ, VAES, VPCLMULQDQ
-TEXT ·openBurst(SB), NOSPLIT, $0-32
+TEXT ·open512(SB), NOSPLIT, $0-32
 	MOVQ      jobs+0(FP), SI
 	MOVQ      n+8(FP), DX
 	MOVQ      tab+16(FP), DI
@@ -7839,6 +7849,13962 @@ done:
 	MOVQ   R15, ret+24(FP)
 	RET
 
+// func seal256(jobs *byte, n int, tab *byte) uint64
+// Requires: AES, AVX, AVX2, CMOV, MMX+, PCLMULQDQ, VAES, VPCLMULQDQ
+TEXT ·seal256(SB), NOSPLIT, $0-32
+	MOVQ jobs+0(FP), SI
+	MOVQ n+8(FP), DX
+	MOVQ tab+16(FP), DI
+	DECQ DX
+	SHLQ $0x06, DX
+	ADDQ SI, DX
+	XORL R15, R15
+
+dispatch:
+	MOVQ           (SI), R8
+	MOVQ           8(SI), R9
+	MOVL           16(SI), R10
+	LEAQ           384(SI), AX
+	CMPQ           AX, DX
+	CMOVQHI        DX, AX
+	MOVQ           (AX), BX
+	MOVQ           8(AX), CX
+	PREFETCHT0     -128(BX)
+	PREFETCHT0     -64(BX)
+	PREFETCHT0     (BX)
+	PREFETCHT0     64(BX)
+	PREFETCHT0     128(BX)
+	PREFETCHT0     (CX)
+	PREFETCHT0     64(CX)
+	VBROADCASTI128 24(SI), Y15
+	VBROADCASTI128 16(R8), Y12
+	VPXOR          Y12, Y15, Y15
+	MOVQ           DI, R12
+	MOVL           4(R8), AX
+	SHLQ           $0x04, AX
+	LEAQ           16(R8)(AX*1), R14
+	LEAQ           15(R10), AX
+	SHRQ           $0x04, AX
+	MOVQ           AX, R11
+	ADDL           $0x02, AX
+	CMPL           AX, (R8)
+	JA             long
+	NOTQ           R11
+	SHLQ           $0x04, R11
+	ADDQ           R8, R11
+	VMOVDQU        40(SI), X12
+	VPSHUFB        bswapMask<>+0(SB), X12, X12
+	MOVL           16(SI), AX
+	MOVL           20(SI), R13
+	SHLQ           $0x03, AX
+	SHLQ           $0x03, R13
+	VMOVQ          AX, X13
+	VPINSRQ        $0x01, R13, X13, X13
+	VINSERTI128    $0x01, X13, Y12, Y12
+	VMOVDQU        -16(R11), X4
+	VINSERTI128    $0x01, -16(R8), Y4, Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPQ           R10, $+128
+	JA             big
+	CMPQ           R10, $+64
+	JA             only5
+	CMPQ           R10, $+32
+	JA             only3
+	CMPQ           R10, $+16
+	JA             only2
+	CMPQ           R10, $+0
+	JA             only1
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds0
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        X8, X14, X14
+	JE             rounds0
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        X8, X14, X14
+
+rounds0:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+only1:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds1
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	JE             rounds1
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+
+rounds1:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        32(AX), X15
+	VAESENCLAST    Y8, Y0, Y0
+	VPXOR          (R9), X0, X0
+	VMOVDQU        X0, (R9)
+	VPAND          X15, X0, X0
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+only2:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds2
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	JE             rounds2
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+
+rounds2:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        32(AX), Y15
+	VAESENCLAST    Y8, Y0, Y0
+	VPXOR          (R9), Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPAND          Y15, Y0, Y0
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+only3:
+	CMPQ           R10, $+48
+	JA             only4
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds3
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	JE             rounds3
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+
+rounds3:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        64(AX), X15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VAESENCLAST    Y8, Y1, Y1
+	VPXOR          32(R9), X1, X1
+	VMOVDQU        X1, 32(R9)
+	VPAND          X15, X1, X1
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+only4:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds4
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	JE             rounds4
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+
+rounds4:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        64(AX), Y15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VAESENCLAST    Y8, Y1, Y1
+	VPXOR          32(R9), Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPAND          Y15, Y1, Y1
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+only5:
+	CMPQ           R10, $+96
+	JA             only7
+	CMPQ           R10, $+80
+	JA             only6
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds5
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	JE             rounds5
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+
+rounds5:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        96(AX), X15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VAESENCLAST    Y8, Y2, Y2
+	VPXOR          64(R9), X2, X2
+	VMOVDQU        X2, 64(R9)
+	VPAND          X15, X2, X2
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y2, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+only6:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds6
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	JE             rounds6
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+
+rounds6:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        96(AX), Y15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VAESENCLAST    Y8, Y2, Y2
+	VPXOR          64(R9), Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPAND          Y15, Y2, Y2
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y2, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+only7:
+	CMPQ           R10, $+112
+	JA             only8
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds7
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	JE             rounds7
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+
+rounds7:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        128(AX), X15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VAESENCLAST    Y8, Y3, Y3
+	VPXOR          96(R9), X3, X3
+	VMOVDQU        X3, 96(R9)
+	VPAND          X15, X3, X3
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y2, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y3, Y12
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+only8:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds8
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	JE             rounds8
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+
+rounds8:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        128(AX), Y15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VAESENCLAST    Y8, Y3, Y3
+	VPXOR          96(R9), Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	VPAND          Y15, Y3, Y3
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y2, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y3, Y12
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+big:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds9
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	JE             rounds9
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+
+rounds9:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPXOR          96(R9), Y8, Y13
+	VAESENCLAST    Y13, Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	PREFETCHT0     -192(BX)
+	PREFETCHT0     (CX)
+	PREFETCHT0     -256(BX)
+	PREFETCHT0     64(CX)
+	SUBQ           $+128, BX
+	ADDQ           $+128, CX
+	ADDQ           $+128, R9
+	ADDQ           $+128, R12
+	SUBQ           $+128, R10
+
+check:
+	CMPQ R10, $+128
+	JBE  tails
+
+loop:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        -128(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds10
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	JE             rounds10
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+
+rounds10:
+	VBROADCASTI128 (R14), Y8
+	ADDQ           $+128, R11
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPXOR          96(R9), Y8, Y13
+	VAESENCLAST    Y13, Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	PREFETCHT0     -192(BX)
+	PREFETCHT0     (CX)
+	PREFETCHT0     -256(BX)
+	PREFETCHT0     64(CX)
+	SUBQ           $+128, BX
+	ADDQ           $+128, CX
+	ADDQ           $+128, R9
+	ADDQ           $+128, R12
+	SUBQ           $+128, R10
+	CMPQ           R10, $+128
+	JA             loop
+
+tails:
+	CMPQ           R10, $+64
+	JA             tail5
+	CMPQ           R10, $+32
+	JA             tail3
+	CMPQ           R10, $+16
+	JA             tail2
+	VPXOR          (R12), Y15, Y0
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VMOVDQU        -128(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds11
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	JE             rounds11
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+
+rounds11:
+	VBROADCASTI128 (R14), Y8
+	ADDQ           $+128, R11
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        32(AX), X15
+	VAESENCLAST    Y8, Y0, Y0
+	VPXOR          (R9), X0, X0
+	VMOVDQU        X0, (R9)
+	VPAND          X15, X0, X0
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+tail2:
+	VPXOR          (R12), Y15, Y0
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VMOVDQU        -128(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds12
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	JE             rounds12
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+
+rounds12:
+	VBROADCASTI128 (R14), Y8
+	ADDQ           $+128, R11
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        32(AX), Y15
+	VAESENCLAST    Y8, Y0, Y0
+	VPXOR          (R9), Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPAND          Y15, Y0, Y0
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+tail3:
+	CMPQ           R10, $+48
+	JA             tail4
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VMOVDQU        -128(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds13
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	JE             rounds13
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+
+rounds13:
+	VBROADCASTI128 (R14), Y8
+	ADDQ           $+128, R11
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        64(AX), X15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VAESENCLAST    Y8, Y1, Y1
+	VPXOR          32(R9), X1, X1
+	VMOVDQU        X1, 32(R9)
+	VPAND          X15, X1, X1
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+tail4:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VMOVDQU        -128(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds14
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	JE             rounds14
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+
+rounds14:
+	VBROADCASTI128 (R14), Y8
+	ADDQ           $+128, R11
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        64(AX), Y15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VAESENCLAST    Y8, Y1, Y1
+	VPXOR          32(R9), Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPAND          Y15, Y1, Y1
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+tail5:
+	CMPQ           R10, $+96
+	JA             tail7
+	CMPQ           R10, $+80
+	JA             tail6
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VMOVDQU        -128(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds15
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	JE             rounds15
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+
+rounds15:
+	VBROADCASTI128 (R14), Y8
+	ADDQ           $+128, R11
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        96(AX), X15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VAESENCLAST    Y8, Y2, Y2
+	VPXOR          64(R9), X2, X2
+	VMOVDQU        X2, 64(R9)
+	VPAND          X15, X2, X2
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y2, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+tail6:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VMOVDQU        -128(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds16
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	JE             rounds16
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+
+rounds16:
+	VBROADCASTI128 (R14), Y8
+	ADDQ           $+128, R11
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        96(AX), Y15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VAESENCLAST    Y8, Y2, Y2
+	VPXOR          64(R9), Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPAND          Y15, Y2, Y2
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y2, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+tail7:
+	CMPQ           R10, $+112
+	JA             tail8
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        -128(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds17
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	JE             rounds17
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+
+rounds17:
+	VBROADCASTI128 (R14), Y8
+	ADDQ           $+128, R11
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        128(AX), X15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VAESENCLAST    Y8, Y3, Y3
+	VPXOR          96(R9), X3, X3
+	VMOVDQU        X3, 96(R9)
+	VPAND          X15, X3, X3
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y2, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y3, Y12
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+tail8:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        -128(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds18
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	JE             rounds18
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+
+rounds18:
+	VBROADCASTI128 (R14), Y8
+	ADDQ           $+128, R11
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        128(AX), Y15
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VAESENCLAST    Y8, Y3, Y3
+	VPXOR          96(R9), Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	VPAND          Y15, Y3, Y3
+	VPSHUFB        bswapMask<>+0(SB), Y0, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y1, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y2, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFB        bswapMask<>+0(SB), Y3, Y12
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	VMOVDQU        X11, (R9)(R10*1)
+	JMP            next
+
+long:
+	LEAQ           15(R10), R13
+	SHRQ           $0x04, R13
+	VMOVDQU        40(SI), X12
+	VPSHUFB        bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ     $0x00, -16(R8), X12, X9
+	VPCLMULQDQ     $0x11, -16(R8), X12, X11
+	VPCLMULQDQ     $0x01, -16(R8), X12, X10
+	VPCLMULQDQ     $0x10, -16(R8), X12, X13
+	VPXOR          X13, X10, X10
+	VPSHUFD        $0x4e, X9, X12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR          X12, X10, X10
+	VPXOR          X13, X10, X10
+	VPSHUFD        $0x4e, X10, X12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR          X12, X11, X11
+	VPXOR          X13, X11, X11
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds19
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	JE             rounds19
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+
+rounds19:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPXOR          96(R9), Y8, Y13
+	VAESENCLAST    Y13, Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	PREFETCHT0     -192(BX)
+	PREFETCHT0     (CX)
+	PREFETCHT0     -256(BX)
+	PREFETCHT0     64(CX)
+	SUBQ           $+128, BX
+	ADDQ           $+128, CX
+	ADDQ           $+128, R9
+	ADDQ           $+128, R12
+	SUBQ           $+128, R10
+
+longcheck:
+	LEAQ           1(R13), AX
+	CMPL           AX, (R8)
+	JBE            fits
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        -128(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VPXOR          Y11, Y12, Y12
+	VMOVDQU        -128(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y10
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        -96(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        -64(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        -32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        -32(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	CMPL           4(R8), $0x0c
+	JB             rounds20
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	JE             rounds20
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+
+rounds20:
+	VBROADCASTI128 (R14), Y8
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPXOR          96(R9), Y8, Y13
+	VAESENCLAST    Y13, Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	PREFETCHT0     (CX)
+	PREFETCHT0     64(CX)
+	ADDQ           $+128, CX
+	ADDQ           $+128, R9
+	ADDQ           $+128, R12
+	SUBQ           $+128, R10
+	SUBQ           $0x08, R13
+	JMP            longcheck
+
+fits:
+	NOTQ        R13
+	SHLQ        $0x04, R13
+	LEAQ        (R8)(R13*1), R11
+	VMOVDQA     X11, X12
+	MOVL        16(SI), AX
+	MOVL        20(SI), R13
+	SHLQ        $0x03, AX
+	SHLQ        $0x03, R13
+	VMOVQ       AX, X13
+	VPINSRQ     $0x01, R13, X13, X13
+	VINSERTI128 $0x01, X13, Y12, Y12
+	VMOVDQU     (R11), X4
+	VINSERTI128 $0x01, -16(R8), Y4, Y4
+	VPCLMULQDQ  $0x00, Y4, Y12, Y9
+	VPCLMULQDQ  $0x11, Y4, Y12, Y11
+	VPCLMULQDQ  $0x01, Y4, Y12, Y10
+	VPCLMULQDQ  $0x10, Y4, Y12, Y13
+	VPXOR       Y13, Y10, Y10
+	JMP         check
+
+next:
+	ADDQ $0x40, SI
+	CMPQ SI, DX
+	JBE  dispatch
+	VZEROALL
+	MOVQ R15, ret+24(FP)
+	RET
+
+// func open256(jobs *byte, n int, tab *byte) uint64
+// Requires: AES, AVX, AVX2, CMOV, MMX+, PCLMULQDQ, VAES, VPCLMULQDQ
+TEXT ·open256(SB), NOSPLIT, $0-32
+	MOVQ jobs+0(FP), SI
+	MOVQ n+8(FP), DX
+	MOVQ tab+16(FP), DI
+	DECQ DX
+	SHLQ $0x06, DX
+	ADDQ SI, DX
+	XORL R15, R15
+
+dispatch:
+	MOVQ           (SI), R8
+	MOVQ           8(SI), R9
+	MOVL           16(SI), R10
+	LEAQ           384(SI), AX
+	CMPQ           AX, DX
+	CMOVQHI        DX, AX
+	MOVQ           (AX), BX
+	MOVQ           8(AX), CX
+	PREFETCHT0     -128(BX)
+	PREFETCHT0     -64(BX)
+	PREFETCHT0     (BX)
+	PREFETCHT0     64(BX)
+	PREFETCHT0     128(BX)
+	PREFETCHT0     (CX)
+	PREFETCHT0     64(CX)
+	VBROADCASTI128 24(SI), Y15
+	VBROADCASTI128 16(R8), Y12
+	VPXOR          Y12, Y15, Y15
+	MOVQ           DI, R12
+	MOVL           4(R8), AX
+	SHLQ           $0x04, AX
+	LEAQ           16(R8)(AX*1), R14
+	LEAQ           15(R10), AX
+	SHRQ           $0x04, AX
+	MOVQ           AX, R11
+	ADDL           $0x02, AX
+	CMPL           AX, (R8)
+	JA             long
+	NOTQ           R11
+	SHLQ           $0x04, R11
+	ADDQ           R8, R11
+	VMOVDQU        40(SI), X12
+	VPSHUFB        bswapMask<>+0(SB), X12, X12
+	MOVL           16(SI), AX
+	MOVL           20(SI), R13
+	SHLQ           $0x03, AX
+	SHLQ           $0x03, R13
+	VMOVQ          AX, X13
+	VPINSRQ        $0x01, R13, X13, X13
+	VINSERTI128    $0x01, X13, Y12, Y12
+	VMOVDQU        -16(R11), X4
+	VINSERTI128    $0x01, -16(R8), Y4, Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPQ           R10, $+128
+	JA             big
+	CMPQ           R10, $+64
+	JA             only5
+	CMPQ           R10, $+32
+	JA             only3
+	CMPQ           R10, $+16
+	JA             only2
+	CMPQ           R10, $+0
+	JA             only1
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        X8, X14, X14
+	CMPL           4(R8), $0x0c
+	JB             rounds0
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        X8, X14, X14
+	JE             rounds0
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        X8, X14, X14
+
+rounds0:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9)(R10*1), X14, X14
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+only1:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        32(AX), X15
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VMOVDQU        (R9), X12
+	VPAND          X15, X12, X12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VMOVDQU        (R11), Y4
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds1
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	JE             rounds1
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+
+rounds1:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9)(R10*1), X14, X14
+	VAESENCLAST    Y8, Y0, Y0
+	VPAND          X15, X0, X0
+	VPXOR          (R9), X0, X0
+	VMOVDQU        X0, (R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+only2:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        32(AX), Y15
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VMOVDQU        (R9), Y12
+	VPAND          Y15, Y12, Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VMOVDQU        (R11), Y4
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds2
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	JE             rounds2
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        X8, X14, X14
+
+rounds2:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9)(R10*1), X14, X14
+	VAESENCLAST    Y8, Y0, Y0
+	VPAND          Y15, Y0, Y0
+	VPXOR          (R9), Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+only3:
+	CMPQ           R10, $+48
+	JA             only4
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        64(AX), X15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VMOVDQU        32(R9), X12
+	VPAND          X15, X12, X12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds3
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	JE             rounds3
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+
+rounds3:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VAESENCLAST    Y8, Y1, Y1
+	VPAND          X15, X1, X1
+	VPXOR          32(R9), X1, X1
+	VMOVDQU        X1, 32(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+only4:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        64(AX), Y15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VMOVDQU        32(R9), Y12
+	VPAND          Y15, Y12, Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds4
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	JE             rounds4
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        X8, X14, X14
+
+rounds4:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VAESENCLAST    Y8, Y1, Y1
+	VPAND          Y15, Y1, Y1
+	VPXOR          32(R9), Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+only5:
+	CMPQ           R10, $+96
+	JA             only7
+	CMPQ           R10, $+80
+	JA             only6
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        96(AX), X15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), X12
+	VPAND          X15, X12, X12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds5
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	JE             rounds5
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+
+rounds5:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VAESENCLAST    Y8, Y2, Y2
+	VPAND          X15, X2, X2
+	VPXOR          64(R9), X2, X2
+	VMOVDQU        X2, 64(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+only6:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        96(AX), Y15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), Y12
+	VPAND          Y15, Y12, Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds6
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	JE             rounds6
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        X8, X14, X14
+
+rounds6:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VAESENCLAST    Y8, Y2, Y2
+	VPAND          Y15, Y2, Y2
+	VPXOR          64(R9), Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+only7:
+	CMPQ           R10, $+112
+	JA             only8
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        128(AX), X15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VMOVDQU        96(R9), X12
+	VPAND          X15, X12, X12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds7
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	JE             rounds7
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+
+rounds7:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VAESENCLAST    Y8, Y3, Y3
+	VPAND          X15, X3, X3
+	VPXOR          96(R9), X3, X3
+	VMOVDQU        X3, 96(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+only8:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        128(AX), Y15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VMOVDQU        96(R9), Y12
+	VPAND          Y15, Y12, Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds8
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	JE             rounds8
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+
+rounds8:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VAESENCLAST    Y8, Y3, Y3
+	VPAND          Y15, Y3, Y3
+	VPXOR          96(R9), Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+big:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds9
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	JE             rounds9
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+
+rounds9:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	ADDQ           $+128, R11
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPXOR          96(R9), Y8, Y13
+	VAESENCLAST    Y13, Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	PREFETCHT0     -192(BX)
+	PREFETCHT0     (CX)
+	PREFETCHT0     -256(BX)
+	PREFETCHT0     64(CX)
+	SUBQ           $+128, BX
+	ADDQ           $+128, CX
+	ADDQ           $+128, R9
+	ADDQ           $+128, R12
+	SUBQ           $+128, R10
+
+check:
+	CMPQ R10, $+128
+	JBE  tails
+
+loop:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds10
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	JE             rounds10
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+
+rounds10:
+	VBROADCASTI128 (R14), Y8
+	ADDQ           $+128, R11
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPXOR          96(R9), Y8, Y13
+	VAESENCLAST    Y13, Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	PREFETCHT0     -192(BX)
+	PREFETCHT0     (CX)
+	PREFETCHT0     -256(BX)
+	PREFETCHT0     64(CX)
+	SUBQ           $+128, BX
+	ADDQ           $+128, CX
+	ADDQ           $+128, R9
+	ADDQ           $+128, R12
+	SUBQ           $+128, R10
+	CMPQ           R10, $+128
+	JA             loop
+
+tails:
+	CMPQ           R10, $+64
+	JA             tail5
+	CMPQ           R10, $+32
+	JA             tail3
+	CMPQ           R10, $+16
+	JA             tail2
+	VPXOR          (R12), Y15, Y0
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        32(AX), X15
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VMOVDQU        (R9), X12
+	VPAND          X15, X12, X12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VMOVDQU        (R11), Y4
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds11
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	JE             rounds11
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+
+rounds11:
+	VBROADCASTI128 (R14), Y8
+	VPXOR          (R9)(R10*1), X14, X14
+	VAESENCLAST    Y8, Y0, Y0
+	VPAND          X15, X0, X0
+	VPXOR          (R9), X0, X0
+	VMOVDQU        X0, (R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+tail2:
+	VPXOR          (R12), Y15, Y0
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        32(AX), Y15
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VMOVDQU        (R9), Y12
+	VPAND          Y15, Y12, Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VMOVDQU        (R11), Y4
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds12
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	JE             rounds12
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+
+rounds12:
+	VBROADCASTI128 (R14), Y8
+	VPXOR          (R9)(R10*1), X14, X14
+	VAESENCLAST    Y8, Y0, Y0
+	VPAND          Y15, Y0, Y0
+	VPXOR          (R9), Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+tail3:
+	CMPQ           R10, $+48
+	JA             tail4
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        64(AX), X15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VMOVDQU        32(R9), X12
+	VPAND          X15, X12, X12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds13
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	JE             rounds13
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+
+rounds13:
+	VBROADCASTI128 (R14), Y8
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VAESENCLAST    Y8, Y1, Y1
+	VPAND          X15, X1, X1
+	VPXOR          32(R9), X1, X1
+	VMOVDQU        X1, 32(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+tail4:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        64(AX), Y15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VMOVDQU        32(R9), Y12
+	VPAND          Y15, Y12, Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds14
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	JE             rounds14
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+
+rounds14:
+	VBROADCASTI128 (R14), Y8
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VAESENCLAST    Y8, Y1, Y1
+	VPAND          Y15, Y1, Y1
+	VPXOR          32(R9), Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+tail5:
+	CMPQ           R10, $+96
+	JA             tail7
+	CMPQ           R10, $+80
+	JA             tail6
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        96(AX), X15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), X12
+	VPAND          X15, X12, X12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds15
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	JE             rounds15
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+
+rounds15:
+	VBROADCASTI128 (R14), Y8
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VAESENCLAST    Y8, Y2, Y2
+	VPAND          X15, X2, X2
+	VPXOR          64(R9), X2, X2
+	VMOVDQU        X2, 64(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+tail6:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        96(AX), Y15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), Y12
+	VPAND          Y15, Y12, Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds16
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	JE             rounds16
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+
+rounds16:
+	VBROADCASTI128 (R14), Y8
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VAESENCLAST    Y8, Y2, Y2
+	VPAND          Y15, Y2, Y2
+	VPXOR          64(R9), Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+tail7:
+	CMPQ           R10, $+112
+	JA             tail8
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        128(AX), X15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        96(R9), X12
+	VPAND          X15, X12, X12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds17
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	JE             rounds17
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+
+rounds17:
+	VBROADCASTI128 (R14), Y8
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VAESENCLAST    Y8, Y3, Y3
+	VPAND          X15, X3, X3
+	VPXOR          96(R9), X3, X3
+	VMOVDQU        X3, 96(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+tail8:
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	LEAQ           tailMasks<>+0(SB), AX
+	SUBQ           R10, AX
+	VMOVDQU        128(AX), Y15
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        (R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        32(R11), Y4
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        64(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        96(R9), Y12
+	VPAND          Y15, Y12, Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        96(R11), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	CMPL           4(R8), $0x0c
+	JB             rounds18
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	JE             rounds18
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+
+rounds18:
+	VBROADCASTI128 (R14), Y8
+	VPXOR          (R9)(R10*1), X14, X14
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VAESENCLAST    Y8, Y3, Y3
+	VPAND          Y15, Y3, Y3
+	VPXOR          96(R9), Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	VPSHUFB        bswapMask<>+0(SB), X11, X11
+	VPXOR          X14, X11, X11
+	XORL           AX, AX
+	VPTEST         X11, X11
+	SETNE          AL
+	MOVQ           AX, 56(SI)
+	ADDQ           AX, R15
+	JMP            next
+
+long:
+	LEAQ           15(R10), R13
+	SHRQ           $0x04, R13
+	VMOVDQU        40(SI), X12
+	VPSHUFB        bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ     $0x00, -16(R8), X12, X9
+	VPCLMULQDQ     $0x11, -16(R8), X12, X11
+	VPCLMULQDQ     $0x01, -16(R8), X12, X10
+	VPCLMULQDQ     $0x10, -16(R8), X12, X13
+	VPXOR          X13, X10, X10
+	VPSHUFD        $0x4e, X9, X12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR          X12, X10, X10
+	VPXOR          X13, X10, X10
+	VPSHUFD        $0x4e, X10, X12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR          X12, X11, X11
+	VPXOR          X13, X11, X11
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VPXOR          ctrOne<>+0(SB), X15, X14
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VPXOR          Y11, Y12, Y12
+	VMOVDQU        -128(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y10
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        -96(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        -64(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        -32(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	CMPL           4(R8), $0x0c
+	JB             rounds19
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	JE             rounds19
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VAESENC        X8, X14, X14
+
+rounds19:
+	VBROADCASTI128 (R14), Y8
+	VAESENCLAST    X8, X14, X14
+	SUBQ           $0x08, R13
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPXOR          96(R9), Y8, Y13
+	VAESENCLAST    Y13, Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	PREFETCHT0     -192(BX)
+	PREFETCHT0     (CX)
+	PREFETCHT0     -256(BX)
+	PREFETCHT0     64(CX)
+	SUBQ           $+128, BX
+	ADDQ           $+128, CX
+	ADDQ           $+128, R9
+	ADDQ           $+128, R12
+	SUBQ           $+128, R10
+
+longcheck:
+	LEAQ           1(R13), AX
+	CMPL           AX, (R8)
+	JBE            fits
+	VPXOR          (R12), Y15, Y0
+	VPXOR          32(R12), Y15, Y1
+	VPXOR          64(R12), Y15, Y2
+	VPXOR          96(R12), Y15, Y3
+	VBROADCASTI128 32(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VMOVDQU        (R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VPXOR          Y11, Y12, Y12
+	VMOVDQU        -128(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y10
+	VBROADCASTI128 48(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        32(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        -96(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 64(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 80(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        64(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        -64(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VBROADCASTI128 96(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y9, Y9
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 112(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VMOVDQU        96(R9), Y12
+	VPSHUFB        bswapMask<>+0(SB), Y12, Y12
+	VMOVDQU        -32(R8), Y4
+	VPCLMULQDQ     $0x00, Y4, Y12, Y13
+	VPXOR          Y13, Y9, Y9
+	VBROADCASTI128 128(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPCLMULQDQ     $0x11, Y4, Y12, Y13
+	VPXOR          Y13, Y11, Y11
+	VPCLMULQDQ     $0x01, Y4, Y12, Y13
+	VPXOR          Y13, Y10, Y10
+	VPCLMULQDQ     $0x10, Y4, Y12, Y13
+	VBROADCASTI128 144(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPXOR          Y13, Y10, Y10
+	VPSHUFD        $0x4e, Y9, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y9, Y13
+	VPXOR          Y12, Y10, Y10
+	VPXOR          Y13, Y10, Y10
+	VBROADCASTI128 160(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VPSHUFD        $0x4e, Y10, Y12
+	VPCLMULQDQ     $0x00, ghashPoly<>+0(SB), Y10, Y13
+	VPXOR          Y12, Y11, Y11
+	VPXOR          Y13, Y11, Y11
+	VEXTRACTI128   $0x01, Y11, X12
+	VPXOR          X12, X11, X11
+	CMPL           4(R8), $0x0c
+	JB             rounds20
+	VBROADCASTI128 176(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 192(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	JE             rounds20
+	VBROADCASTI128 208(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+	VBROADCASTI128 224(R8), Y8
+	VAESENC        Y8, Y0, Y0
+	VAESENC        Y8, Y1, Y1
+	VAESENC        Y8, Y2, Y2
+	VAESENC        Y8, Y3, Y3
+
+rounds20:
+	VBROADCASTI128 (R14), Y8
+	VPXOR          (R9), Y8, Y12
+	VAESENCLAST    Y12, Y0, Y0
+	VMOVDQU        Y0, (R9)
+	VPXOR          32(R9), Y8, Y13
+	VAESENCLAST    Y13, Y1, Y1
+	VMOVDQU        Y1, 32(R9)
+	VPXOR          64(R9), Y8, Y12
+	VAESENCLAST    Y12, Y2, Y2
+	VMOVDQU        Y2, 64(R9)
+	VPXOR          96(R9), Y8, Y13
+	VAESENCLAST    Y13, Y3, Y3
+	VMOVDQU        Y3, 96(R9)
+	PREFETCHT0     (CX)
+	PREFETCHT0     64(CX)
+	ADDQ           $+128, CX
+	ADDQ           $+128, R9
+	ADDQ           $+128, R12
+	SUBQ           $+128, R10
+	SUBQ           $0x08, R13
+	JMP            longcheck
+
+fits:
+	NOTQ        R13
+	SHLQ        $0x04, R13
+	LEAQ        (R8)(R13*1), R11
+	VMOVDQA     X11, X12
+	MOVL        16(SI), AX
+	MOVL        20(SI), R13
+	SHLQ        $0x03, AX
+	SHLQ        $0x03, R13
+	VMOVQ       AX, X13
+	VPINSRQ     $0x01, R13, X13, X13
+	VINSERTI128 $0x01, X13, Y12, Y12
+	VMOVDQU     (R11), X4
+	VINSERTI128 $0x01, -16(R8), Y4, Y4
+	VPCLMULQDQ  $0x00, Y4, Y12, Y9
+	VPCLMULQDQ  $0x11, Y4, Y12, Y11
+	VPCLMULQDQ  $0x01, Y4, Y12, Y10
+	VPCLMULQDQ  $0x10, Y4, Y12, Y13
+	VPXOR       Y13, Y10, Y10
+	JMP         check
+
+next:
+	ADDQ $0x40, SI
+	CMPQ SI, DX
+	JBE  dispatch
+	VZEROALL
+	MOVQ R15, ret+24(FP)
+	RET
+
+// func seal128(jobs *byte, n int, tab *byte) uint64
+// Requires: AES, AVX, CMOV, MMX+, PCLMULQDQ
+TEXT ·seal128(SB), NOSPLIT, $0-32
+	MOVQ jobs+0(FP), SI
+	MOVQ n+8(FP), DX
+	MOVQ tab+16(FP), DI
+	DECQ DX
+	SHLQ $0x06, DX
+	ADDQ SI, DX
+	XORL R15, R15
+
+dispatch:
+	MOVQ       (SI), R8
+	MOVQ       8(SI), R9
+	MOVL       16(SI), R10
+	LEAQ       384(SI), AX
+	CMPQ       AX, DX
+	CMOVQHI    DX, AX
+	MOVQ       (AX), BX
+	MOVQ       8(AX), CX
+	PREFETCHT0 -128(BX)
+	PREFETCHT0 -64(BX)
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	PREFETCHT0 128(BX)
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VMOVDQU    24(SI), X15
+	VMOVDQU    16(R8), X12
+	VPXOR      X12, X15, X15
+	MOVQ       DI, R12
+	MOVL       4(R8), AX
+	SHLQ       $0x04, AX
+	LEAQ       16(R8)(AX*1), R14
+	LEAQ       15(R10), AX
+	SHRQ       $0x04, AX
+	MOVQ       AX, R11
+	ADDL       $0x02, AX
+	CMPL       AX, (R8)
+	JA         long
+	NOTQ       R11
+	SHLQ       $0x04, R11
+	ADDQ       R8, R11
+	VMOVDQU    40(SI), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	MOVL       16(SI), AX
+	MOVL       20(SI), R13
+	SHLQ       $0x03, AX
+	SHLQ       $0x03, R13
+	VPCLMULQDQ $0x00, -16(R11), X12, X9
+	VPCLMULQDQ $0x11, -16(R11), X12, X11
+	VPCLMULQDQ $0x01, -16(R11), X12, X10
+	VPCLMULQDQ $0x10, -16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVQ      AX, X12
+	VPINSRQ    $0x01, R13, X12, X12
+	VPCLMULQDQ $0x00, -16(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -16(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	CMPQ       R10, $+128
+	JA         big
+	CMPQ       R10, $+64
+	JA         only5
+	CMPQ       R10, $+32
+	JA         only3
+	CMPQ       R10, $+16
+	JA         only2
+	CMPQ       R10, $+0
+	JA         only1
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X14, X14
+	CMPL       4(R8), $0x0c
+	JB         rounds0
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X14, X14
+	JE         rounds0
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X14, X14
+
+rounds0:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+only1:
+	VPXOR   (R12), X15, X0
+	VPXOR   ctrOne<>+0(SB), X15, X14
+	VMOVDQU 32(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	VMOVDQU 48(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	VMOVDQU 64(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	VMOVDQU 80(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	VMOVDQU 96(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	VMOVDQU 112(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	VMOVDQU 128(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	VMOVDQU 144(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	VMOVDQU 160(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	CMPL    4(R8), $0x0c
+	JB      rounds1
+	VMOVDQU 176(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	VMOVDQU 192(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	JE      rounds1
+	VMOVDQU 208(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+	VMOVDQU 224(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X14, X14
+
+rounds1:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     32(AX), X15
+	VAESENCLAST X8, X0, X0
+	VPXOR       (R9), X0, X0
+	VMOVDQU     X0, (R9)
+	VPAND       X15, X0, X0
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+only2:
+	VPXOR   (R12), X15, X0
+	VPXOR   16(R12), X15, X1
+	VPXOR   ctrOne<>+0(SB), X15, X14
+	VMOVDQU 32(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	VMOVDQU 48(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	VMOVDQU 64(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	VMOVDQU 80(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	VMOVDQU 96(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	VMOVDQU 112(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	VMOVDQU 128(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	VMOVDQU 144(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	VMOVDQU 160(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	CMPL    4(R8), $0x0c
+	JB      rounds2
+	VMOVDQU 176(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	VMOVDQU 192(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	JE      rounds2
+	VMOVDQU 208(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+	VMOVDQU 224(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X14, X14
+
+rounds2:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     48(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VAESENCLAST X8, X1, X1
+	VPXOR       16(R9), X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPAND       X15, X1, X1
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+only3:
+	CMPQ    R10, $+48
+	JA      only4
+	VPXOR   (R12), X15, X0
+	VPXOR   16(R12), X15, X1
+	VPXOR   32(R12), X15, X2
+	VPXOR   ctrOne<>+0(SB), X15, X14
+	VMOVDQU 32(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	VMOVDQU 48(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	VMOVDQU 64(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	VMOVDQU 80(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	VMOVDQU 96(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	VMOVDQU 112(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	VMOVDQU 128(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	VMOVDQU 144(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	VMOVDQU 160(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	CMPL    4(R8), $0x0c
+	JB      rounds3
+	VMOVDQU 176(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	VMOVDQU 192(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	JE      rounds3
+	VMOVDQU 208(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+	VMOVDQU 224(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X14, X14
+
+rounds3:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     64(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VAESENCLAST X8, X2, X2
+	VPXOR       32(R9), X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPAND       X15, X2, X2
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+only4:
+	VPXOR   (R12), X15, X0
+	VPXOR   16(R12), X15, X1
+	VPXOR   32(R12), X15, X2
+	VPXOR   48(R12), X15, X3
+	VPXOR   ctrOne<>+0(SB), X15, X14
+	VMOVDQU 32(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	VMOVDQU 48(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	VMOVDQU 64(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	VMOVDQU 80(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	VMOVDQU 96(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	VMOVDQU 112(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	VMOVDQU 128(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	VMOVDQU 144(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	VMOVDQU 160(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	CMPL    4(R8), $0x0c
+	JB      rounds4
+	VMOVDQU 176(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	VMOVDQU 192(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	JE      rounds4
+	VMOVDQU 208(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+	VMOVDQU 224(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X14, X14
+
+rounds4:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     80(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VAESENCLAST X8, X3, X3
+	VPXOR       48(R9), X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPAND       X15, X3, X3
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X3, X12
+	VPCLMULQDQ  $0x00, 48(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 48(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+only5:
+	CMPQ    R10, $+96
+	JA      only7
+	CMPQ    R10, $+80
+	JA      only6
+	VPXOR   (R12), X15, X0
+	VPXOR   16(R12), X15, X1
+	VPXOR   32(R12), X15, X2
+	VPXOR   48(R12), X15, X3
+	VPXOR   64(R12), X15, X4
+	VPXOR   ctrOne<>+0(SB), X15, X14
+	VMOVDQU 32(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	VMOVDQU 48(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	VMOVDQU 64(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	VMOVDQU 80(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	VMOVDQU 96(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	VMOVDQU 112(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	VMOVDQU 128(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	VMOVDQU 144(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	VMOVDQU 160(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	CMPL    4(R8), $0x0c
+	JB      rounds5
+	VMOVDQU 176(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	VMOVDQU 192(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	JE      rounds5
+	VMOVDQU 208(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+	VMOVDQU 224(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X14, X14
+
+rounds5:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     96(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VAESENCLAST X8, X4, X4
+	VPXOR       64(R9), X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPAND       X15, X4, X4
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X3, X12
+	VPCLMULQDQ  $0x00, 48(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 48(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X4, X12
+	VPCLMULQDQ  $0x00, 64(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 64(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+only6:
+	VPXOR   (R12), X15, X0
+	VPXOR   16(R12), X15, X1
+	VPXOR   32(R12), X15, X2
+	VPXOR   48(R12), X15, X3
+	VPXOR   64(R12), X15, X4
+	VPXOR   80(R12), X15, X5
+	VPXOR   ctrOne<>+0(SB), X15, X14
+	VMOVDQU 32(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	VMOVDQU 48(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	VMOVDQU 64(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	VMOVDQU 80(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	VMOVDQU 96(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	VMOVDQU 112(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	VMOVDQU 128(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	VMOVDQU 144(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	VMOVDQU 160(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	CMPL    4(R8), $0x0c
+	JB      rounds6
+	VMOVDQU 176(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	VMOVDQU 192(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	JE      rounds6
+	VMOVDQU 208(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+	VMOVDQU 224(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X14, X14
+
+rounds6:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     112(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VAESENCLAST X8, X5, X5
+	VPXOR       80(R9), X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPAND       X15, X5, X5
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X3, X12
+	VPCLMULQDQ  $0x00, 48(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 48(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X4, X12
+	VPCLMULQDQ  $0x00, 64(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 64(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X5, X12
+	VPCLMULQDQ  $0x00, 80(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 80(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+only7:
+	CMPQ    R10, $+112
+	JA      only8
+	VPXOR   (R12), X15, X0
+	VPXOR   16(R12), X15, X1
+	VPXOR   32(R12), X15, X2
+	VPXOR   48(R12), X15, X3
+	VPXOR   64(R12), X15, X4
+	VPXOR   80(R12), X15, X5
+	VPXOR   96(R12), X15, X6
+	VPXOR   ctrOne<>+0(SB), X15, X14
+	VMOVDQU 32(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	VMOVDQU 48(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	VMOVDQU 64(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	VMOVDQU 80(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	VMOVDQU 96(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	VMOVDQU 112(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	VMOVDQU 128(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	VMOVDQU 144(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	VMOVDQU 160(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	CMPL    4(R8), $0x0c
+	JB      rounds7
+	VMOVDQU 176(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	VMOVDQU 192(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	JE      rounds7
+	VMOVDQU 208(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+	VMOVDQU 224(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X14, X14
+
+rounds7:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     128(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VAESENCLAST X8, X6, X6
+	VPXOR       96(R9), X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPAND       X15, X6, X6
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X3, X12
+	VPCLMULQDQ  $0x00, 48(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 48(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X4, X12
+	VPCLMULQDQ  $0x00, 64(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 64(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X5, X12
+	VPCLMULQDQ  $0x00, 80(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 80(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X6, X12
+	VPCLMULQDQ  $0x00, 96(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 96(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 96(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 96(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+only8:
+	VPXOR   (R12), X15, X0
+	VPXOR   16(R12), X15, X1
+	VPXOR   32(R12), X15, X2
+	VPXOR   48(R12), X15, X3
+	VPXOR   64(R12), X15, X4
+	VPXOR   80(R12), X15, X5
+	VPXOR   96(R12), X15, X6
+	VPXOR   112(R12), X15, X7
+	VPXOR   ctrOne<>+0(SB), X15, X14
+	VMOVDQU 32(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 48(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 64(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 80(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 96(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 112(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 128(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 144(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 160(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	CMPL    4(R8), $0x0c
+	JB      rounds8
+	VMOVDQU 176(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 192(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	JE      rounds8
+	VMOVDQU 208(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 224(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+
+rounds8:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     144(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VAESENCLAST X8, X7, X7
+	VPXOR       112(R9), X7, X7
+	VMOVDQU     X7, 112(R9)
+	VPAND       X15, X7, X7
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X3, X12
+	VPCLMULQDQ  $0x00, 48(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 48(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X4, X12
+	VPCLMULQDQ  $0x00, 64(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 64(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X5, X12
+	VPCLMULQDQ  $0x00, 80(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 80(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X6, X12
+	VPCLMULQDQ  $0x00, 96(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 96(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 96(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 96(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X7, X12
+	VPCLMULQDQ  $0x00, 112(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 112(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 112(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 112(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+big:
+	VPXOR   (R12), X15, X0
+	VPXOR   16(R12), X15, X1
+	VPXOR   32(R12), X15, X2
+	VPXOR   48(R12), X15, X3
+	VPXOR   64(R12), X15, X4
+	VPXOR   80(R12), X15, X5
+	VPXOR   96(R12), X15, X6
+	VPXOR   112(R12), X15, X7
+	VPXOR   ctrOne<>+0(SB), X15, X14
+	VMOVDQU 32(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 48(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 64(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 80(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 96(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 112(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 128(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 144(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 160(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	CMPL    4(R8), $0x0c
+	JB      rounds9
+	VMOVDQU 176(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 192(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	JE      rounds9
+	VMOVDQU 208(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+	VMOVDQU 224(R8), X8
+	VAESENC X8, X0, X0
+	VAESENC X8, X1, X1
+	VAESENC X8, X2, X2
+	VAESENC X8, X3, X3
+	VAESENC X8, X4, X4
+	VAESENC X8, X5, X5
+	VAESENC X8, X6, X6
+	VAESENC X8, X7, X7
+	VAESENC X8, X14, X14
+
+rounds9:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPXOR       112(R9), X8, X13
+	VAESENCLAST X13, X7, X7
+	VMOVDQU     X7, 112(R9)
+	PREFETCHT0  -192(BX)
+	PREFETCHT0  (CX)
+	PREFETCHT0  -256(BX)
+	PREFETCHT0  64(CX)
+	SUBQ        $+128, BX
+	ADDQ        $+128, CX
+	ADDQ        $+128, R9
+	ADDQ        $+128, R12
+	SUBQ        $+128, R10
+
+check:
+	CMPQ R10, $+128
+	JBE  tails
+
+loop:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      112(R12), X15, X7
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    -128(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VMOVDQU    -112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds10
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	JE         rounds10
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+
+rounds10:
+	VMOVDQU     (R14), X8
+	ADDQ        $+128, R11
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPXOR       112(R9), X8, X13
+	VAESENCLAST X13, X7, X7
+	VMOVDQU     X7, 112(R9)
+	PREFETCHT0  -192(BX)
+	PREFETCHT0  (CX)
+	PREFETCHT0  -256(BX)
+	PREFETCHT0  64(CX)
+	SUBQ        $+128, BX
+	ADDQ        $+128, CX
+	ADDQ        $+128, R9
+	ADDQ        $+128, R12
+	SUBQ        $+128, R10
+	CMPQ        R10, $+128
+	JA          loop
+
+tails:
+	CMPQ       R10, $+64
+	JA         tail5
+	CMPQ       R10, $+32
+	JA         tail3
+	CMPQ       R10, $+16
+	JA         tail2
+	VPXOR      (R12), X15, X0
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VMOVDQU    -128(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VPXOR      X13, X10, X10
+	VMOVDQU    -112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds11
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	JE         rounds11
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+
+rounds11:
+	VMOVDQU     (R14), X8
+	ADDQ        $+128, R11
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     32(AX), X15
+	VAESENCLAST X8, X0, X0
+	VPXOR       (R9), X0, X0
+	VMOVDQU     X0, (R9)
+	VPAND       X15, X0, X0
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+tail2:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VMOVDQU    -128(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPXOR      X13, X10, X10
+	VMOVDQU    -112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds12
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	JE         rounds12
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+
+rounds12:
+	VMOVDQU     (R14), X8
+	ADDQ        $+128, R11
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     48(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VAESENCLAST X8, X1, X1
+	VPXOR       16(R9), X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPAND       X15, X1, X1
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+tail3:
+	CMPQ       R10, $+48
+	JA         tail4
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VMOVDQU    -128(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPXOR      X13, X10, X10
+	VMOVDQU    -112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds13
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	JE         rounds13
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+
+rounds13:
+	VMOVDQU     (R14), X8
+	ADDQ        $+128, R11
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     64(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VAESENCLAST X8, X2, X2
+	VPXOR       32(R9), X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPAND       X15, X2, X2
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+tail4:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VMOVDQU    -128(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPXOR      X13, X10, X10
+	VMOVDQU    -112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds14
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	JE         rounds14
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+
+rounds14:
+	VMOVDQU     (R14), X8
+	ADDQ        $+128, R11
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     80(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VAESENCLAST X8, X3, X3
+	VPXOR       48(R9), X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPAND       X15, X3, X3
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X3, X12
+	VPCLMULQDQ  $0x00, 48(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 48(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+tail5:
+	CMPQ       R10, $+96
+	JA         tail7
+	CMPQ       R10, $+80
+	JA         tail6
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VMOVDQU    -128(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPXOR      X13, X10, X10
+	VMOVDQU    -112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds15
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	JE         rounds15
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+
+rounds15:
+	VMOVDQU     (R14), X8
+	ADDQ        $+128, R11
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     96(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VAESENCLAST X8, X4, X4
+	VPXOR       64(R9), X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPAND       X15, X4, X4
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X3, X12
+	VPCLMULQDQ  $0x00, 48(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 48(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X4, X12
+	VPCLMULQDQ  $0x00, 64(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 64(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+tail6:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VMOVDQU    -128(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPXOR      X13, X10, X10
+	VMOVDQU    -112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds16
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	JE         rounds16
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+
+rounds16:
+	VMOVDQU     (R14), X8
+	ADDQ        $+128, R11
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     112(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VAESENCLAST X8, X5, X5
+	VPXOR       80(R9), X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPAND       X15, X5, X5
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X3, X12
+	VPCLMULQDQ  $0x00, 48(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 48(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X4, X12
+	VPCLMULQDQ  $0x00, 64(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 64(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X5, X12
+	VPCLMULQDQ  $0x00, 80(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 80(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+tail7:
+	CMPQ       R10, $+112
+	JA         tail8
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VMOVDQU    -128(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPXOR      X13, X10, X10
+	VMOVDQU    -112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds17
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	JE         rounds17
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+
+rounds17:
+	VMOVDQU     (R14), X8
+	ADDQ        $+128, R11
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     128(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VAESENCLAST X8, X6, X6
+	VPXOR       96(R9), X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPAND       X15, X6, X6
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X3, X12
+	VPCLMULQDQ  $0x00, 48(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 48(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X4, X12
+	VPCLMULQDQ  $0x00, 64(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 64(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X5, X12
+	VPCLMULQDQ  $0x00, 80(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 80(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X6, X12
+	VPCLMULQDQ  $0x00, 96(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 96(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 96(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 96(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+tail8:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      112(R12), X15, X7
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    -128(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VMOVDQU    -112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds18
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	JE         rounds18
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+
+rounds18:
+	VMOVDQU     (R14), X8
+	ADDQ        $+128, R11
+	LEAQ        tailMasks<>+0(SB), AX
+	SUBQ        R10, AX
+	VMOVDQU     144(AX), X15
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VAESENCLAST X8, X7, X7
+	VPXOR       112(R9), X7, X7
+	VMOVDQU     X7, 112(R9)
+	VPAND       X15, X7, X7
+	VPSHUFB     bswapMask<>+0(SB), X0, X12
+	VPCLMULQDQ  $0x00, (R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, (R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, (R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X1, X12
+	VPCLMULQDQ  $0x00, 16(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 16(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 16(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X2, X12
+	VPCLMULQDQ  $0x00, 32(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 32(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 32(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X3, X12
+	VPCLMULQDQ  $0x00, 48(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 48(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 48(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X4, X12
+	VPCLMULQDQ  $0x00, 64(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 64(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 64(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X5, X12
+	VPCLMULQDQ  $0x00, 80(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 80(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 80(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X6, X12
+	VPCLMULQDQ  $0x00, 96(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 96(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 96(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 96(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFB     bswapMask<>+0(SB), X7, X12
+	VPCLMULQDQ  $0x00, 112(R11), X12, X13
+	VPXOR       X13, X9, X9
+	VPCLMULQDQ  $0x11, 112(R11), X12, X13
+	VPXOR       X13, X11, X11
+	VPCLMULQDQ  $0x01, 112(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPCLMULQDQ  $0x10, 112(R11), X12, X13
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	VMOVDQU     X11, (R9)(R10*1)
+	JMP         next
+
+long:
+	LEAQ       15(R10), R13
+	SHRQ       $0x04, R13
+	VMOVDQU    40(SI), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -16(R8), X12, X9
+	VPCLMULQDQ $0x11, -16(R8), X12, X11
+	VPCLMULQDQ $0x01, -16(R8), X12, X10
+	VPCLMULQDQ $0x10, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X9, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR      X12, X10, X10
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X10, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR      X12, X11, X11
+	VPXOR      X13, X11, X11
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      112(R12), X15, X7
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	CMPL       4(R8), $0x0c
+	JB         rounds19
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	JE         rounds19
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+
+rounds19:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPXOR       112(R9), X8, X13
+	VAESENCLAST X13, X7, X7
+	VMOVDQU     X7, 112(R9)
+	PREFETCHT0  -192(BX)
+	PREFETCHT0  (CX)
+	PREFETCHT0  -256(BX)
+	PREFETCHT0  64(CX)
+	SUBQ        $+128, BX
+	ADDQ        $+128, CX
+	ADDQ        $+128, R9
+	ADDQ        $+128, R12
+	SUBQ        $+128, R10
+
+longcheck:
+	LEAQ       1(R13), AX
+	CMPL       AX, (R8)
+	JBE        fits
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      112(R12), X15, X7
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    -128(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPXOR      X11, X12, X12
+	VPCLMULQDQ $0x00, -128(R8), X12, X9
+	VPCLMULQDQ $0x11, -128(R8), X12, X11
+	VPCLMULQDQ $0x01, -128(R8), X12, X10
+	VPCLMULQDQ $0x10, -128(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -112(R8), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -112(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -112(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -112(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -96(R8), X12, X13
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -96(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -96(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -96(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x00, -80(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -80(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -80(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -80(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    -64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x00, -64(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -64(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -64(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -64(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    -48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -48(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -48(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -48(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -48(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    -32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -32(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -32(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -32(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -32(R8), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VMOVDQU    -16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -16(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -16(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -16(R8), X12, X13
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X9, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR      X12, X10, X10
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X10, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR      X12, X11, X11
+	VPXOR      X13, X11, X11
+	CMPL       4(R8), $0x0c
+	JB         rounds20
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	JE         rounds20
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+
+rounds20:
+	VMOVDQU     (R14), X8
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPXOR       112(R9), X8, X13
+	VAESENCLAST X13, X7, X7
+	VMOVDQU     X7, 112(R9)
+	PREFETCHT0  (CX)
+	PREFETCHT0  64(CX)
+	ADDQ        $+128, CX
+	ADDQ        $+128, R9
+	ADDQ        $+128, R12
+	SUBQ        $+128, R10
+	SUBQ        $0x08, R13
+	JMP         longcheck
+
+fits:
+	NOTQ       R13
+	SHLQ       $0x04, R13
+	LEAQ       (R8)(R13*1), R11
+	VMOVDQA    X11, X12
+	MOVL       16(SI), AX
+	MOVL       20(SI), R13
+	SHLQ       $0x03, AX
+	SHLQ       $0x03, R13
+	VPCLMULQDQ $0x00, (R11), X12, X9
+	VPCLMULQDQ $0x11, (R11), X12, X11
+	VPCLMULQDQ $0x01, (R11), X12, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVQ      AX, X12
+	VPINSRQ    $0x01, R13, X12, X12
+	VPCLMULQDQ $0x00, -16(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -16(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	JMP        check
+
+next:
+	ADDQ $0x40, SI
+	CMPQ SI, DX
+	JBE  dispatch
+	VZEROALL
+	MOVQ R15, ret+24(FP)
+	RET
+
+// func open128(jobs *byte, n int, tab *byte) uint64
+// Requires: AES, AVX, CMOV, MMX+, PCLMULQDQ
+TEXT ·open128(SB), NOSPLIT, $0-32
+	MOVQ jobs+0(FP), SI
+	MOVQ n+8(FP), DX
+	MOVQ tab+16(FP), DI
+	DECQ DX
+	SHLQ $0x06, DX
+	ADDQ SI, DX
+	XORL R15, R15
+
+dispatch:
+	MOVQ       (SI), R8
+	MOVQ       8(SI), R9
+	MOVL       16(SI), R10
+	LEAQ       384(SI), AX
+	CMPQ       AX, DX
+	CMOVQHI    DX, AX
+	MOVQ       (AX), BX
+	MOVQ       8(AX), CX
+	PREFETCHT0 -128(BX)
+	PREFETCHT0 -64(BX)
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	PREFETCHT0 128(BX)
+	PREFETCHT0 (CX)
+	PREFETCHT0 64(CX)
+	VMOVDQU    24(SI), X15
+	VMOVDQU    16(R8), X12
+	VPXOR      X12, X15, X15
+	MOVQ       DI, R12
+	MOVL       4(R8), AX
+	SHLQ       $0x04, AX
+	LEAQ       16(R8)(AX*1), R14
+	LEAQ       15(R10), AX
+	SHRQ       $0x04, AX
+	MOVQ       AX, R11
+	ADDL       $0x02, AX
+	CMPL       AX, (R8)
+	JA         long
+	NOTQ       R11
+	SHLQ       $0x04, R11
+	ADDQ       R8, R11
+	VMOVDQU    40(SI), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	MOVL       16(SI), AX
+	MOVL       20(SI), R13
+	SHLQ       $0x03, AX
+	SHLQ       $0x03, R13
+	VPCLMULQDQ $0x00, -16(R11), X12, X9
+	VPCLMULQDQ $0x11, -16(R11), X12, X11
+	VPCLMULQDQ $0x01, -16(R11), X12, X10
+	VPCLMULQDQ $0x10, -16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVQ      AX, X12
+	VPINSRQ    $0x01, R13, X12, X12
+	VPCLMULQDQ $0x00, -16(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -16(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	CMPQ       R10, $+128
+	JA         big
+	CMPQ       R10, $+64
+	JA         only5
+	CMPQ       R10, $+32
+	JA         only3
+	CMPQ       R10, $+16
+	JA         only2
+	CMPQ       R10, $+0
+	JA         only1
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X14, X14
+	CMPL       4(R8), $0x0c
+	JB         rounds0
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X14, X14
+	JE         rounds0
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X14, X14
+
+rounds0:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9)(R10*1), X14, X14
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+only1:
+	VPXOR      (R12), X15, X0
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    32(AX), X15
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	VMOVDQU    (R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X11, X11
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds1
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	JE         rounds1
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X14, X14
+
+rounds1:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9)(R10*1), X14, X14
+	VAESENCLAST X8, X0, X0
+	VPAND       X15, X0, X0
+	VPXOR       (R9), X0, X0
+	VMOVDQU     X0, (R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+only2:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    48(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	VMOVDQU    16(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds2
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	JE         rounds2
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X14, X14
+
+rounds2:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VAESENCLAST X8, X1, X1
+	VPAND       X15, X1, X1
+	VPXOR       16(R9), X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+only3:
+	CMPQ       R10, $+48
+	JA         only4
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    64(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds3
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	JE         rounds3
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X14, X14
+
+rounds3:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VAESENCLAST X8, X2, X2
+	VPAND       X15, X2, X2
+	VPXOR       32(R9), X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+only4:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    80(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	VMOVDQU    48(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds4
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	JE         rounds4
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X14, X14
+
+rounds4:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VAESENCLAST X8, X3, X3
+	VPAND       X15, X3, X3
+	VPXOR       48(R9), X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+only5:
+	CMPQ       R10, $+96
+	JA         only7
+	CMPQ       R10, $+80
+	JA         only6
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    96(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds5
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	JE         rounds5
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X14, X14
+
+rounds5:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VAESENCLAST X8, X4, X4
+	VPAND       X15, X4, X4
+	VPXOR       64(R9), X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+only6:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    112(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    80(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds6
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	JE         rounds6
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X14, X14
+
+rounds6:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VAESENCLAST X8, X5, X5
+	VPAND       X15, X5, X5
+	VPXOR       80(R9), X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+only7:
+	CMPQ       R10, $+112
+	JA         only8
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    128(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    96(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds7
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	JE         rounds7
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X14, X14
+
+rounds7:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VAESENCLAST X8, X6, X6
+	VPAND       X15, X6, X6
+	VPXOR       96(R9), X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+only8:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      112(R12), X15, X7
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    144(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    112(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds8
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	JE         rounds8
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+
+rounds8:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VAESENCLAST X8, X7, X7
+	VPAND       X15, X7, X7
+	VPXOR       112(R9), X7, X7
+	VMOVDQU     X7, 112(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+big:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      112(R12), X15, X7
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds9
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	JE         rounds9
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+
+rounds9:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	ADDQ        $+128, R11
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPXOR       112(R9), X8, X13
+	VAESENCLAST X13, X7, X7
+	VMOVDQU     X7, 112(R9)
+	PREFETCHT0  -192(BX)
+	PREFETCHT0  (CX)
+	PREFETCHT0  -256(BX)
+	PREFETCHT0  64(CX)
+	SUBQ        $+128, BX
+	ADDQ        $+128, CX
+	ADDQ        $+128, R9
+	ADDQ        $+128, R12
+	SUBQ        $+128, R10
+
+check:
+	CMPQ R10, $+128
+	JBE  tails
+
+loop:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      112(R12), X15, X7
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds10
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	JE         rounds10
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+
+rounds10:
+	VMOVDQU     (R14), X8
+	ADDQ        $+128, R11
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPXOR       112(R9), X8, X13
+	VAESENCLAST X13, X7, X7
+	VMOVDQU     X7, 112(R9)
+	PREFETCHT0  -192(BX)
+	PREFETCHT0  (CX)
+	PREFETCHT0  -256(BX)
+	PREFETCHT0  64(CX)
+	SUBQ        $+128, BX
+	ADDQ        $+128, CX
+	ADDQ        $+128, R9
+	ADDQ        $+128, R12
+	SUBQ        $+128, R10
+	CMPQ        R10, $+128
+	JA          loop
+
+tails:
+	CMPQ       R10, $+64
+	JA         tail5
+	CMPQ       R10, $+32
+	JA         tail3
+	CMPQ       R10, $+16
+	JA         tail2
+	VPXOR      (R12), X15, X0
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    32(AX), X15
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VMOVDQU    (R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VPXOR      X13, X9, X9
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VPXOR      X13, X11, X11
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VPXOR      X13, X10, X10
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds11
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	JE         rounds11
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+
+rounds11:
+	VMOVDQU     (R14), X8
+	VPXOR       (R9)(R10*1), X14, X14
+	VAESENCLAST X8, X0, X0
+	VPAND       X15, X0, X0
+	VPXOR       (R9), X0, X0
+	VMOVDQU     X0, (R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+tail2:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    48(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VMOVDQU    16(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds12
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	JE         rounds12
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+
+rounds12:
+	VMOVDQU     (R14), X8
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VAESENCLAST X8, X1, X1
+	VPAND       X15, X1, X1
+	VPXOR       16(R9), X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+tail3:
+	CMPQ       R10, $+48
+	JA         tail4
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    64(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds13
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	JE         rounds13
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+
+rounds13:
+	VMOVDQU     (R14), X8
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VAESENCLAST X8, X2, X2
+	VPAND       X15, X2, X2
+	VPXOR       32(R9), X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+tail4:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    80(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VMOVDQU    48(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds14
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	JE         rounds14
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+
+rounds14:
+	VMOVDQU     (R14), X8
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VAESENCLAST X8, X3, X3
+	VPAND       X15, X3, X3
+	VPXOR       48(R9), X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+tail5:
+	CMPQ       R10, $+96
+	JA         tail7
+	CMPQ       R10, $+80
+	JA         tail6
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    96(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds15
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	JE         rounds15
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+
+rounds15:
+	VMOVDQU     (R14), X8
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VAESENCLAST X8, X4, X4
+	VPAND       X15, X4, X4
+	VPXOR       64(R9), X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+tail6:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    112(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    80(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds16
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	JE         rounds16
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+
+rounds16:
+	VMOVDQU     (R14), X8
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VAESENCLAST X8, X5, X5
+	VPAND       X15, X5, X5
+	VPXOR       80(R9), X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+tail7:
+	CMPQ       R10, $+112
+	JA         tail8
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    128(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    96(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds17
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	JE         rounds17
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+
+rounds17:
+	VMOVDQU     (R14), X8
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VAESENCLAST X8, X6, X6
+	VPAND       X15, X6, X6
+	VPXOR       96(R9), X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+tail8:
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      112(R12), X15, X7
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	LEAQ       tailMasks<>+0(SB), AX
+	SUBQ       R10, AX
+	VMOVDQU    144(AX), X15
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, (R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, (R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 16(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 16(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 16(R11), X12, X13
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 16(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 32(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 32(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x01, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 32(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 48(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 48(R11), X12, X13
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 48(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 64(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x11, 64(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 64(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 80(R11), X12, X13
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 80(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 80(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x00, 96(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 96(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 96(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    112(R9), X12
+	VPAND      X15, X12, X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, 112(R11), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, 112(R11), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, 112(R11), X12, X13
+	VPXOR      X13, X10, X10
+	CMPL       4(R8), $0x0c
+	JB         rounds18
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	JE         rounds18
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+
+rounds18:
+	VMOVDQU     (R14), X8
+	VPXOR       (R9)(R10*1), X14, X14
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VAESENCLAST X8, X7, X7
+	VPAND       X15, X7, X7
+	VPXOR       112(R9), X7, X7
+	VMOVDQU     X7, 112(R9)
+	VPSHUFD     $0x4e, X9, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR       X12, X10, X10
+	VPXOR       X13, X10, X10
+	VPSHUFD     $0x4e, X10, X12
+	VPCLMULQDQ  $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR       X12, X11, X11
+	VPXOR       X13, X11, X11
+	VPSHUFB     bswapMask<>+0(SB), X11, X11
+	VPXOR       X14, X11, X11
+	XORL        AX, AX
+	VPTEST      X11, X11
+	SETNE       AL
+	MOVQ        AX, 56(SI)
+	ADDQ        AX, R15
+	JMP         next
+
+long:
+	LEAQ       15(R10), R13
+	SHRQ       $0x04, R13
+	VMOVDQU    40(SI), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -16(R8), X12, X9
+	VPCLMULQDQ $0x11, -16(R8), X12, X11
+	VPCLMULQDQ $0x01, -16(R8), X12, X10
+	VPCLMULQDQ $0x10, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X9, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR      X12, X10, X10
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X10, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR      X12, X11, X11
+	VPXOR      X13, X11, X11
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      112(R12), X15, X7
+	VPXOR      ctrOne<>+0(SB), X15, X14
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPXOR      X11, X12, X12
+	VPCLMULQDQ $0x00, -128(R8), X12, X9
+	VPCLMULQDQ $0x11, -128(R8), X12, X11
+	VPCLMULQDQ $0x01, -128(R8), X12, X10
+	VPCLMULQDQ $0x10, -128(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -112(R8), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -112(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -112(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -112(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -96(R8), X12, X13
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -96(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -96(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -96(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x00, -80(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -80(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -80(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -80(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPCLMULQDQ $0x00, -64(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -64(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -64(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -64(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -48(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -48(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -48(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -48(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -32(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -32(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -32(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -32(R8), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -16(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -16(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -16(R8), X12, X13
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X9, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR      X12, X10, X10
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X10, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR      X12, X11, X11
+	VPXOR      X13, X11, X11
+	CMPL       4(R8), $0x0c
+	JB         rounds19
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	JE         rounds19
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VAESENC    X8, X14, X14
+
+rounds19:
+	VMOVDQU     (R14), X8
+	VAESENCLAST X8, X14, X14
+	SUBQ        $0x08, R13
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPXOR       112(R9), X8, X13
+	VAESENCLAST X13, X7, X7
+	VMOVDQU     X7, 112(R9)
+	PREFETCHT0  -192(BX)
+	PREFETCHT0  (CX)
+	PREFETCHT0  -256(BX)
+	PREFETCHT0  64(CX)
+	SUBQ        $+128, BX
+	ADDQ        $+128, CX
+	ADDQ        $+128, R9
+	ADDQ        $+128, R12
+	SUBQ        $+128, R10
+
+longcheck:
+	LEAQ       1(R13), AX
+	CMPL       AX, (R8)
+	JBE        fits
+	VPXOR      (R12), X15, X0
+	VPXOR      16(R12), X15, X1
+	VPXOR      32(R12), X15, X2
+	VPXOR      48(R12), X15, X3
+	VPXOR      64(R12), X15, X4
+	VPXOR      80(R12), X15, X5
+	VPXOR      96(R12), X15, X6
+	VPXOR      112(R12), X15, X7
+	VMOVDQU    32(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    (R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPXOR      X11, X12, X12
+	VPCLMULQDQ $0x00, -128(R8), X12, X9
+	VPCLMULQDQ $0x11, -128(R8), X12, X11
+	VPCLMULQDQ $0x01, -128(R8), X12, X10
+	VPCLMULQDQ $0x10, -128(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    16(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -112(R8), X12, X13
+	VMOVDQU    48(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -112(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -112(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -112(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    32(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -96(R8), X12, X13
+	VMOVDQU    64(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -96(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -96(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -96(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    48(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    80(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x00, -80(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -80(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -80(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -80(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    64(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VMOVDQU    96(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPCLMULQDQ $0x00, -64(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -64(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -64(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -64(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    80(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -48(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -48(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -48(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -48(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVDQU    128(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    96(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -32(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -32(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -32(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -32(R8), X12, X13
+	VMOVDQU    144(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VMOVDQU    112(R9), X12
+	VPSHUFB    bswapMask<>+0(SB), X12, X12
+	VPCLMULQDQ $0x00, -16(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -16(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -16(R8), X12, X13
+	VMOVDQU    160(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X9, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR      X12, X10, X10
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X10, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR      X12, X11, X11
+	VPXOR      X13, X11, X11
+	CMPL       4(R8), $0x0c
+	JB         rounds20
+	VMOVDQU    176(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    192(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	JE         rounds20
+	VMOVDQU    208(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+	VMOVDQU    224(R8), X8
+	VAESENC    X8, X0, X0
+	VAESENC    X8, X1, X1
+	VAESENC    X8, X2, X2
+	VAESENC    X8, X3, X3
+	VAESENC    X8, X4, X4
+	VAESENC    X8, X5, X5
+	VAESENC    X8, X6, X6
+	VAESENC    X8, X7, X7
+
+rounds20:
+	VMOVDQU     (R14), X8
+	VPXOR       (R9), X8, X12
+	VAESENCLAST X12, X0, X0
+	VMOVDQU     X0, (R9)
+	VPXOR       16(R9), X8, X13
+	VAESENCLAST X13, X1, X1
+	VMOVDQU     X1, 16(R9)
+	VPXOR       32(R9), X8, X12
+	VAESENCLAST X12, X2, X2
+	VMOVDQU     X2, 32(R9)
+	VPXOR       48(R9), X8, X13
+	VAESENCLAST X13, X3, X3
+	VMOVDQU     X3, 48(R9)
+	VPXOR       64(R9), X8, X12
+	VAESENCLAST X12, X4, X4
+	VMOVDQU     X4, 64(R9)
+	VPXOR       80(R9), X8, X13
+	VAESENCLAST X13, X5, X5
+	VMOVDQU     X5, 80(R9)
+	VPXOR       96(R9), X8, X12
+	VAESENCLAST X12, X6, X6
+	VMOVDQU     X6, 96(R9)
+	VPXOR       112(R9), X8, X13
+	VAESENCLAST X13, X7, X7
+	VMOVDQU     X7, 112(R9)
+	PREFETCHT0  (CX)
+	PREFETCHT0  64(CX)
+	ADDQ        $+128, CX
+	ADDQ        $+128, R9
+	ADDQ        $+128, R12
+	SUBQ        $+128, R10
+	SUBQ        $0x08, R13
+	JMP         longcheck
+
+fits:
+	NOTQ       R13
+	SHLQ       $0x04, R13
+	LEAQ       (R8)(R13*1), R11
+	VMOVDQA    X11, X12
+	MOVL       16(SI), AX
+	MOVL       20(SI), R13
+	SHLQ       $0x03, AX
+	SHLQ       $0x03, R13
+	VPCLMULQDQ $0x00, (R11), X12, X9
+	VPCLMULQDQ $0x11, (R11), X12, X11
+	VPCLMULQDQ $0x01, (R11), X12, X10
+	VPCLMULQDQ $0x10, (R11), X12, X13
+	VPXOR      X13, X10, X10
+	VMOVQ      AX, X12
+	VPINSRQ    $0x01, R13, X12, X12
+	VPCLMULQDQ $0x00, -16(R8), X12, X13
+	VPXOR      X13, X9, X9
+	VPCLMULQDQ $0x11, -16(R8), X12, X13
+	VPXOR      X13, X11, X11
+	VPCLMULQDQ $0x01, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	VPCLMULQDQ $0x10, -16(R8), X12, X13
+	VPXOR      X13, X10, X10
+	JMP        check
+
+next:
+	ADDQ $0x40, SI
+	CMPQ SI, DX
+	JBE  dispatch
+	VZEROALL
+	MOVQ R15, ret+24(FP)
+	RET
+
 // func subWord(x uint32) uint32
 // Requires: AES, AVX
 TEXT ·subWord(SB), NOSPLIT, $0-12
@@ -7873,46 +21839,48 @@ lastround:
 	RET
 
 // func powers(anchor *byte, h *byte, n int)
-// Requires: AVX, AVX512F, AVX512VL, PCLMULQDQ, VPCLMULQDQ
+// Requires: AVX, PCLMULQDQ
 TEXT ·powers(SB), NOSPLIT, $0-24
-	MOVQ      anchor+0(FP), R8
-	MOVQ      h+8(FP), R9
-	MOVQ      n+16(FP), R10
-	VMOVDQU   (R9), X5
-	VMOVDQA64 X5, X6
+	MOVQ    anchor+0(FP), R8
+	MOVQ    h+8(FP), R9
+	MOVQ    n+16(FP), R10
+	VMOVDQU (R9), X11
+	VMOVDQA X11, X4
 
 power:
 	SUBQ       $0x10, R8
-	VMOVDQU64  X5, (R8)
-	VPCLMULQDQ $0x00, X6, X5, X9
-	VPCLMULQDQ $0x11, X6, X5, X11
-	VPCLMULQDQ $0x01, X6, X5, X10
-	VPCLMULQDQ $0x10, X6, X5, X15
-	VPXORQ     X15, X10, X10
-	VPSHUFD    $0x4e, Z9, Z12
-	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), Z9, Z13
-	VPTERNLOGQ $0x96, Z12, Z13, Z10
-	VPSHUFD    $0x4e, Z10, Z12
-	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), Z10, Z13
-	VPTERNLOGQ $0x96, Z12, Z13, Z11
-	VMOVDQA64  X11, X5
+	VMOVDQU    X11, (R8)
+	VMOVDQA    X11, X12
+	VPCLMULQDQ $0x00, X4, X12, X9
+	VPCLMULQDQ $0x11, X4, X12, X11
+	VPCLMULQDQ $0x01, X4, X12, X10
+	VPCLMULQDQ $0x10, X4, X12, X13
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X9, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X9, X13
+	VPXOR      X12, X10, X10
+	VPXOR      X13, X10, X10
+	VPSHUFD    $0x4e, X10, X12
+	VPCLMULQDQ $0x00, ghashPoly<>+0(SB), X10, X13
+	VPXOR      X12, X11, X11
+	VPXOR      X13, X11, X11
 	DECQ       R10
 	JNE        power
 	VZEROALL
-	VPXORQ     X16, X16, X16
-	VPXORQ     X17, X17, X17
-	VPXORQ     X18, X18, X18
-	VPXORQ     X19, X19, X19
-	VPXORQ     X20, X20, X20
-	VPXORQ     X21, X21, X21
-	VPXORQ     X22, X22, X22
-	VPXORQ     X23, X23, X23
-	VPXORQ     X24, X24, X24
-	VPXORQ     X25, X25, X25
-	VPXORQ     X26, X26, X26
-	VPXORQ     X27, X27, X27
-	VPXORQ     X28, X28, X28
-	VPXORQ     X29, X29, X29
-	VPXORQ     X30, X30, X30
-	VPXORQ     X31, X31, X31
+	RET
+
+// func features() uint32
+// Requires: CPUID
+TEXT ·features(SB), NOSPLIT, $0-4
+	XORL AX, AX
+	XORL CX, CX
+	CPUID
+	CMPL AX, $0x07
+	MOVL $0x00000000, CX
+	JB   end
+	MOVL $0x00000007, AX
+	CPUID
+
+end:
+	MOVL CX, ret+0(FP)
 	RET

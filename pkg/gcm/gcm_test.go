@@ -15,11 +15,20 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if !Supported() {
-		fmt.Println("skipped: this processor has no AVX-512, VAES or VPCLMULQDQ")
-		return
+	for l := AESNI; l <= VAES512; l++ {
+		if !l.Supported() {
+			fmt.Printf("not tested: this processor has no level %v\n", l)
+		}
 	}
 	os.Exit(m.Run())
+}
+
+// levels runs a test at each level that the processor has.
+func levels(t *testing.T, f func(t *testing.T, l Level)) {
+	t.Helper()
+	for _, l := range Levels() {
+		t.Run(l.String(), func(t *testing.T) { f(t, l) })
+	}
 }
 
 // room is the slack behind each packet, where nothing may change.
@@ -82,7 +91,9 @@ func job(k Key, text []byte, n int, nonce, aad []byte) (j Job) {
 
 // TestKnown has cases 1, 2, 3, 13 and 14 of the GCM specification. AADs are left to
 // the comparison with crypto/cipher.
-func TestKnown(t *testing.T) {
+func TestKnown(t *testing.T) { levels(t, known) }
+
+func known(t *testing.T, l Level) {
 	a := newArena(t, 1<<20)
 	for _, c := range []struct{ k, iv, p, c, tag string }{
 		{"00000000000000000000000000000000", "000000000000000000000000", "", "", "58e2fccefa7e3061367f1d57a4e7455a"},
@@ -99,11 +110,11 @@ func TestKnown(t *testing.T) {
 		buf := a.take(len(p) + TagSize + room)
 		copy(buf, p)
 		jobs := []Job{job(a.key(t, un(c.k)), buf, len(p), un(c.iv), nil)}
-		Seal(jobs)
+		l.Seal(jobs)
 		if got := hex.EncodeToString(buf[:len(p)+TagSize]); got != c.c+c.tag {
 			t.Errorf("%s\n got %s\nwant %s", c.k, got, c.c+c.tag)
 		}
-		if Open(jobs) != 0 || !bytes.Equal(buf[:len(p)], p) {
+		if l.Open(jobs) != 0 || !bytes.Equal(buf[:len(p)], p) {
 			t.Errorf("%s: open", c.k)
 		}
 	}
@@ -143,9 +154,9 @@ func (a *arena) build(t *testing.T, r *rand.ChaCha8, keyLen, n, aadLen int) (Job
 	return job(a.key(t, key), whole[off:], n, iv, aad), want{p, exp, whole, off}
 }
 
-func roundTrip(t *testing.T, r *rand.ChaCha8, jobs []Job, ws []want) {
+func roundTrip(t *testing.T, l Level, r *rand.ChaCha8, jobs []Job, ws []want) {
 	t.Helper()
-	Seal(jobs)
+	l.Seal(jobs)
 	for i, w := range ws {
 		if !bytes.Equal(w.whole, w.sealed) {
 			d := 0
@@ -166,7 +177,7 @@ func roundTrip(t *testing.T, r *rand.ChaCha8, jobs []Job, ws []want) {
 			bad++
 		}
 	}
-	if got := Open(jobs); got != bad {
+	if got := l.Open(jobs); got != bad {
 		t.Fatalf("%d bad, want %d", got, bad)
 	}
 	for i, w := range ws {
@@ -183,20 +194,24 @@ func roundTrip(t *testing.T, r *rand.ChaCha8, jobs []Job, ws []want) {
 	}
 }
 
-func TestAllLengths(t *testing.T) {
+func TestAllLengths(t *testing.T) { levels(t, allLengths) }
+
+func allLengths(t *testing.T, l Level) {
 	a, r := newArena(t, 1<<16), rand.NewChaCha8([32]byte{1})
 	for _, keyLen := range []int{16, 24, 32} {
 		for n := 0; n <= 2100; n++ {
 			for _, aad := range []int{8, 12} {
 				a.n = 0
 				j, w := a.build(t, r, keyLen, n, aad)
-				roundTrip(t, r, []Job{j}, []want{w})
+				roundTrip(t, l, r, []Job{j}, []want{w})
 			}
 		}
 	}
 }
 
-func TestLong(t *testing.T) {
+func TestLong(t *testing.T) { levels(t, long) }
+
+func long(t *testing.T, l Level) {
 	a, r := newArena(t, 1<<18), rand.NewChaCha8([32]byte{2})
 	for i := range 200 {
 		n := int(r.Uint64() % (MaxLen + 1))
@@ -205,11 +220,13 @@ func TestLong(t *testing.T) {
 		}
 		a.n = 0
 		j, w := a.build(t, r, 16+8*(i%3), n, i%(MaxAAD+1))
-		roundTrip(t, r, []Job{j}, []want{w})
+		roundTrip(t, l, r, []Job{j}, []want{w})
 	}
 }
 
-func TestMixedBurst(t *testing.T) {
+func TestMixedBurst(t *testing.T) { levels(t, mixedBurst) }
+
+func mixedBurst(t *testing.T, l Level) {
 	a, r := newArena(t, 1<<20), rand.NewChaCha8([32]byte{3})
 	for range 200 {
 		a.n = 0
@@ -226,23 +243,25 @@ func TestMixedBurst(t *testing.T) {
 				c := bytes.Clone(w.plain)
 				x := job(j.Key, a.take(len(c)+TagSize), len(c), j.Nonce[:NonceSize], j.AAD[:j.AADn])
 				copy(unsafe.Slice((*byte)(at(x.Text)), len(c)), c)
-				Seal([]Job{x}) // alone, which TestAllLengths holds against the reference
+				l.Seal([]Job{x}) // alone, which TestAllLengths holds against the reference
 				copy(w.sealed[w.off:], unsafe.Slice((*byte)(at(x.Text)), len(c)+TagSize))
 			}
 			jobs, ws = append(jobs, j), append(ws, w)
 		}
-		roundTrip(t, r, jobs, ws)
+		roundTrip(t, l, r, jobs, ws)
 	}
 }
 
-func TestTagBits(t *testing.T) {
+func TestTagBits(t *testing.T) { levels(t, tagBits) }
+
+func tagBits(t *testing.T, l Level) {
 	a, r := newArena(t, 1<<16), rand.NewChaCha8([32]byte{4})
 	j, w := a.build(t, r, 16, 100, 8)
 	jobs := []Job{j}
 	for bit := range 8 * TagSize {
 		copy(w.whole, w.sealed)
 		w.whole[w.off+100+bit/8] ^= 1 << (bit % 8)
-		if Open(jobs) != 1 || jobs[0].Bad == 0 {
+		if l.Open(jobs) != 1 || jobs[0].Bad == 0 {
 			t.Fatalf("tag bit %d changed and accepted", bit)
 		}
 	}
@@ -269,58 +288,13 @@ func TestRefused(t *testing.T) {
 	Seal([]Job{job(a.key(t, make([]byte, 16)), a.take(32), MaxLen+1, nil, nil)})
 }
 
-func TestDoesNotAllocate(t *testing.T) {
+func TestDoesNotAllocate(t *testing.T) { levels(t, doesNotAllocate) }
+
+func doesNotAllocate(t *testing.T, l Level) {
 	a, r := newArena(t, 1<<16), rand.NewChaCha8([32]byte{5})
 	j, _ := a.build(t, r, 16, 100, 8)
 	jobs := []Job{j, j}
-	if n := testing.AllocsPerRun(100, func() { Seal(jobs); Open(jobs[1:]) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { l.Seal(jobs); l.Open(jobs[1:]) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-}
-
-// FuzzGCM holds bursts of up to four jobs against crypto/cipher.
-func FuzzGCM(f *testing.F) {
-	f.Add([]byte("0123456789abcdef0123456789abcdef"), []byte("some text"), uint16(9), uint8(3))
-	f.Add(make([]byte, 32), make([]byte, 700), uint16(609), uint8(0x7f))
-	f.Add(make([]byte, 32), make([]byte, 2048), uint16(255), uint8(0x80))
-	f.Fuzz(func(t *testing.T, key, data []byte, cut uint16, how uint8) {
-		if len(key) < 32 || len(data) > MaxLen {
-			return
-		}
-		keyLen, aadLen := 16+8*int(how%3), 8+4*int(how>>2&1)
-		key = key[:keyLen]
-		a := newArena(t, 1<<20)
-		ref := reference(t, key)
-		k := a.key(t, key)
-		texts := [][]byte{data, data[:min(int(cut), len(data))], data[min(int(cut), len(data)):], data[:len(data)/2]}[:1+how>>3&3]
-		var jobs []Job
-		var bufs [][]byte
-		for i, p := range texts {
-			nonce := append([]byte{how, byte(cut), byte(cut >> 8), byte(i)}, make([]byte, 8)...)
-			aad := bytes.Repeat([]byte{how + byte(i)}, aadLen)
-			off := int(how>>5) * 7
-			b := a.take(off + len(p) + TagSize + room)[off:]
-			copy(b, p)
-			jobs = append(jobs, job(k, b, len(p), nonce, aad))
-			bufs = append(bufs, b)
-		}
-		Seal(jobs)
-		for i, p := range texts {
-			j := &jobs[i]
-			want := ref.Seal(nil, j.Nonce[:NonceSize], p, j.AAD[:j.AADn])
-			if !bytes.Equal(bufs[i][:len(p)+TagSize], want) || !bytes.Equal(bufs[i][len(want):], make([]byte, len(bufs[i])-len(want))) {
-				t.Fatalf("text of %d bytes: sealed wrong", len(p))
-			}
-		}
-		spoilt := int(cut>>2) % (len(bufs[0]) - room)
-		bufs[0][spoilt] ^= 1 << (cut & 7)
-		if Open(jobs) != 1 || jobs[0].Bad == 0 || !bytes.Equal(bufs[0][:len(texts[0])], make([]byte, len(texts[0]))) {
-			t.Fatal("a packet with one bit changed was accepted, or its text released")
-		}
-		for i, p := range texts[1:] {
-			if jobs[i+1].Bad != 0 || !bytes.Equal(bufs[i+1][:len(p)], p) {
-				t.Fatalf("text of %d bytes: opened wrong", len(p))
-			}
-		}
-	})
 }

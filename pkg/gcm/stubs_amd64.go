@@ -5,10 +5,22 @@
 package gcm
 
 //go:noescape
-func sealBurst(jobs *byte, n int, tab *byte) uint64
+func seal512(jobs *byte, n int, tab *byte) uint64
 
 //go:noescape
-func openBurst(jobs *byte, n int, tab *byte) uint64
+func open512(jobs *byte, n int, tab *byte) uint64
+
+//go:noescape
+func seal256(jobs *byte, n int, tab *byte) uint64
+
+//go:noescape
+func open256(jobs *byte, n int, tab *byte) uint64
+
+//go:noescape
+func seal128(jobs *byte, n int, tab *byte) uint64
+
+//go:noescape
+func open128(jobs *byte, n int, tab *byte) uint64
 
 // subWord is SubWord of FIPS 197 section 5.2.
 func subWord(x uint32) uint32
@@ -22,3 +34,6 @@ func hashKey(h *byte, rk *byte, rounds int)
 //
 //go:noescape
 func powers(anchor *byte, h *byte, n int)
+
+// features is ECX of CPUID's leaf 7: bit 9 is VAES, bit 10 VPCLMULQDQ.
+func features() uint32

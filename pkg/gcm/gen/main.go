@@ -1,4 +1,5 @@
-// Command gen writes the AVX-512 AES-GCM burst kernels of package gcm.
+// Command gen writes the AES-GCM burst kernels of package gcm: in this file those
+// for AVX-512, in narrow.go those for registers of 256 and 128 bits.
 //
 // What they do and why, each measured by leaving it out:
 //
@@ -78,7 +79,7 @@ var (
 	BSW = reg.Z17
 	zs  = []reg.VecPhysical{reg.Z18, reg.Z19, reg.Z20, reg.Z21, reg.Z22, reg.Z23, reg.Z24, reg.Z25, reg.Z26, reg.Z27, reg.Z28, reg.Z29, reg.Z30, reg.Z31}
 
-	poly, bswap, ctr1 Mem
+	poly, bswap, ctr1, masks Mem
 )
 
 func m(r reg.Register, d int) Mem { return Mem{Base: r, Disp: d} }
@@ -531,6 +532,23 @@ func kernel(name string, open bool) {
 	XORL(prevKey.As32(), prevKey.As32())
 	VMOVDQU64(bswap, BSW)
 	Label("dispatch")
+	nextJob()
+	MOVL(m(key, ctxRounds), reg.EAX)
+	CMPL(reg.EAX, Imm(12))
+	JA(LabelRef("r14_job"))
+	JEQ(LabelRef("r12_job"))
+	for _, nr := range []int{10, 12, 14} {
+		g := &gen{open: open, nr: nr, pre: fmt.Sprintf("r%d_", nr)}
+		g.body()
+	}
+	Label("done")
+	wipe()
+	Store(bad, ReturnIndex(0))
+	RET()
+}
+
+// nextJob loads what a job says, and asks for the first lines of one ahead.
+func nextJob() {
 	MOVQ(m(job, jobKey), key)
 	MOVQ(m(job, jobBuf), buf)
 	MOVL(m(job, jobLen), rem.As32())
@@ -544,18 +562,6 @@ func kernel(name string, open bool) {
 	}
 	PREFETCHT0(m(nbuf, 0))
 	PREFETCHT0(m(nbuf, 64))
-	MOVL(m(key, ctxRounds), reg.EAX)
-	CMPL(reg.EAX, Imm(12))
-	JA(LabelRef("r14_job"))
-	JEQ(LabelRef("r12_job"))
-	for _, nr := range []int{10, 12, 14} {
-		g := &gen{open: open, nr: nr, pre: fmt.Sprintf("r%d_", nr)}
-		g.body()
-	}
-	Label("done")
-	wipe()
-	Store(bad, ReturnIndex(0))
-	RET()
 }
 
 // wipe leaves no key, text or hash in vector registers.
@@ -605,29 +611,6 @@ func hashKey() {
 	RET()
 }
 
-// powers writes H^1, H^2, … downwards from the anchor.
-func powers() {
-	TEXT("powers", NOSPLIT, "func(anchor *byte, h *byte, n int)")
-	Pragma("noescape")
-	Doc("powers writes n powers of h below anchor, the first right below it.")
-	Load(Param("anchor"), key)
-	Load(Param("h"), buf)
-	Load(Param("n"), rem)
-	P := []reg.VecPhysical{reg.Z5, reg.Z6}
-	VMOVDQU(m(buf, 0), P[0].AsX())
-	VMOVDQA64(P[0].AsX(), P[1].AsX())
-	Label("power")
-	SUBQ(Imm(16), key)
-	VMOVDQU64(P[0].AsX(), m(key, 0))
-	mulSmall(px(P[0]), px(P[1]), px(LO), px(MID), px(HI), px(T[3]))
-	run(reduce())
-	VMOVDQA64(HI.AsX(), P[0].AsX())
-	DECQ(rem)
-	JNE(LabelRef("power"))
-	wipe()
-	RET()
-}
-
 func consts() {
 	bswap = GLOBL("bswapMask", RODATA|NOPTR)
 	for i := 0; i < 4; i++ {
@@ -642,15 +625,24 @@ func consts() {
 	ctr1 = GLOBL("ctrOne", RODATA|NOPTR)
 	DATA(0, U64(0))
 	DATA(8, U64(0x0100000000000000))
+	masks = GLOBL("tailMasks", RODATA|NOPTR)
+	for i := range 8 {
+		DATA(8*i, U64(-uint64(i/4^1))) // 32 bytes of ones, then of zeros
+	}
 }
 
 func main() {
 	ConstraintExpr("!purego")
 	consts()
-	kernel("sealBurst", false)
-	kernel("openBurst", true)
+	kernel("seal512", false)
+	kernel("open512", true)
+	narrowKernel("seal256", 32, false)
+	narrowKernel("open256", 32, true)
+	narrowKernel("seal128", 16, false)
+	narrowKernel("open128", 16, true)
 	subWord()
 	hashKey()
 	powers()
+	features()
 	Generate()
 }

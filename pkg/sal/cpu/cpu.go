@@ -40,6 +40,7 @@
 package cpu
 
 import (
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -60,15 +61,26 @@ const (
 // Engine implements sal.Device; Open and Close are its host's.
 type Engine struct {
 	session.Host
-	vector bool // AES-GCM over bursts, by package gcm
+	level gcm.Level // AES-GCM over bursts, by package gcm; None: by the standard library
 }
 
 // New makes an engine with the name given, which uses the best that the processor
 // has.
 func New(name string) *Engine {
 	e := NewPortable(name)
-	e.vector = gcm.Supported()
+	e.level = gcm.Best()
 	return e
+}
+
+// NewLevel makes an engine whose AES-GCM uses the instructions of the level given,
+// or the standard library at gcm.None. It refuses a level that the processor has not.
+func NewLevel(name string, level gcm.Level) (*Engine, error) {
+	if !level.Supported() {
+		return nil, fmt.Errorf("engine %s: AES-GCM at level %v: %w", name, level, gcm.ErrUnsupported)
+	}
+	e := New(name)
+	e.level = level
+	return e, nil
 }
 
 // NewPortable makes an engine that uses the standard library only, as New does
@@ -87,9 +99,15 @@ func (e *Engine) Info() sal.DeviceInfo {
 // isa tells people whether AES-GCM runs on instructions made for it; without
 // them it is slow and not in constant time.
 func (e *Engine) isa() string {
-	switch {
-	case e.vector:
+	switch e.level {
+	case gcm.VAES512:
 		return "VAES VPCLMULQDQ AVX-512"
+	case gcm.VAES256:
+		return "VAES VPCLMULQDQ AVX2"
+	case gcm.AESNI:
+		return "AES-NI PCLMULQDQ AVX"
+	}
+	switch {
 	case xcpu.X86.HasAES && xcpu.X86.HasPCLMULQDQ:
 		return "AES-NI PCLMULQDQ"
 	case xcpu.ARM64.HasAES && xcpu.ARM64.HasPMULL:

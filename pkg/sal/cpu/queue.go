@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"vrouter/pkg/burst"
+	"vrouter/pkg/gcm"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
 	"vrouter/pkg/sal/internal/session"
@@ -51,7 +52,7 @@ func (r *records) Queue(i int, pool *sal.Pool) (session.Queue, error) {
 	}
 	q := &queue{r: r, own: o, id: uint32(i) + 1, base: pool.Base(), bufs: uint32(pool.Size()), pool: pool}
 	q.Init(r.s, depth, q.work)
-	if r.e.vector {
+	if r.e.level != gcm.None {
 		if q.vecMem, q.vec, err = newVector(); err != nil {
 			o.close()
 			return nil, fmt.Errorf("memory: %v: %w", err, sal.ErrFull)

@@ -107,11 +107,11 @@ func (q *queue) burst(jobs []sal.Job) {
 		mem.Store64(x, 56, 0)
 	}
 	if seal.n > 0 {
-		gcm.Seal(seal.jobs[:seal.n])
+		q.r.e.level.Seal(seal.jobs[:seal.n])
 		q.finish(jobs, seal)
 	}
 	if open.n > 0 {
-		gcm.Open(open.jobs[:open.n])
+		q.r.e.level.Open(open.jobs[:open.n])
 		q.finish(jobs, open)
 	}
 	switch others {
