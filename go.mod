@@ -6,6 +6,7 @@ require (
 	github.com/Juniper/go-netconf v0.1.1
 	github.com/cilium/ebpf v0.22.0
 	github.com/creack/pty v1.1.23
+	github.com/ebitengine/purego v0.11.3
 	github.com/fatih/color v1.19.0
 	github.com/google/go-cmp v0.7.0
 	github.com/google/gopacket v1.1.19

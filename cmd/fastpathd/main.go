@@ -30,6 +30,7 @@ import (
 	"vrouter/pkg/sal/afpacket"
 	"vrouter/pkg/sal/afxdp"
 	"vrouter/pkg/sal/cpu"
+	"vrouter/pkg/sal/ipsecmb"
 	"vrouter/pkg/sal/memory"
 	"vrouter/pkg/sal/pcap"
 	"vrouter/pkg/sal/tap"
@@ -158,7 +159,7 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	if large == 0 {
 		large = -1
 	}
-	devices, err := registry(filepath.Join(c.stateDir, "captures"), c.gcmLevel)
+	devices, err := registry(c, log)
 	if err != nil {
 		return err
 	}
@@ -196,18 +197,25 @@ func serve(ctx context.Context, c *config, engine fastpath.Engine, log *slog.Log
 }
 
 // registry names the drivers and engines of this build: here and nowhere else.
-func registry(captures string, level gcm.Level) (*sal.Registry, error) {
+func registry(c *config, log *slog.Logger) (*sal.Registry, error) {
 	r := &sal.Registry{}
 	r.AddDriver(afpacket.New(afpacket.Options{}))
 	r.AddDriver(afxdp.New(afxdp.Options{}))
 	r.AddDriver(tap.New(tap.Options{}))
-	r.AddDriver(pcap.New(pcap.Options{Dir: captures}))
+	r.AddDriver(pcap.New(pcap.Options{Dir: filepath.Join(c.stateDir, "captures")}))
 	r.AddDriver(memory.New(memory.Options{}))
-	e, err := cpu.NewLevel("cpu0", level)
+	e, err := cpu.NewLevel("cpu0", c.gcmLevel)
 	if err != nil {
 		return nil, err
 	}
 	r.AddDevice(e)
+	if e, err := ipsecmb.New("ipsec-mb"); err == nil {
+		r.AddDevice(e)
+	} else if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, sal.ErrNotSupported) {
+		log.Warn("crypto engine left out", "engine", "ipsec-mb", "err", err)
+	} else {
+		log.Debug("crypto engine left out", "engine", "ipsec-mb", "err", err)
+	}
 	return r, nil
 }
 

@@ -141,7 +141,8 @@ const Soft uint8 = 1
 // from the buffer's start; after its 8 bytes come the SA's IVLen bytes of IV,
 // Len bytes of text and room for the SA's ICVLen bytes of ICV. The text is
 // transformed in place; with a block cipher Len is a multiple of Align, or the
-// job ends with StatusShort. For Open, Len does not count the ICV, which stands
+// job ends with StatusShort. All of it together has at most 65535 bytes, which is
+// what an IP packet can carry. For Open, Len does not count the ICV, which stands
 // behind the text.
 //
 // An AEAD's associated data is the SPI and sequence number in that header, with
