@@ -25,6 +25,7 @@ import (
 	"vrouter/fastpath/feature/iface"
 	"vrouter/fastpath/feature/route"
 	"vrouter/fastpath/rpc"
+	"vrouter/pkg/sal/ipsecmb"
 )
 
 // The test binary is fastpathd itself when it is told so: what runs below is a
@@ -134,8 +135,13 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	if caps.PID != p.cmd.Process.Pid || !slices.Equal(caps.Drivers, []string{"af-packet", "af-xdp", "memory", "pcap", "tap"}) ||
-		len(caps.Engines) != 1 || caps.Engines[0].Name != "cpu0" || !caps.Engines[0].Ready {
+		len(caps.Engines) == 0 || caps.Engines[0].Name != "cpu0" || !caps.Engines[0].Ready {
 		t.Errorf("%+v", caps)
+	}
+	// An engine of a library is there if the library is.
+	_, err = ipsecmb.New("")
+	if n := len(caps.Engines); (n == 2) != (err == nil) || n == 2 && caps.Engines[1].Name != "ipsec-mb" {
+		t.Errorf("%d engines; the library: %v", n, err)
 	}
 	if b, err := os.ReadFile(p.path("pid")); err != nil || strings.TrimSpace(string(b)) != strconv.Itoa(caps.PID) {
 		t.Errorf("pid file %q, %v", b, err)
