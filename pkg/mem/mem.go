@@ -42,6 +42,10 @@ const CacheLine = 64
 // does not scan mapped memory, so whatever such a pointer names would be freed.
 var ErrPointers = errors.New("mem: element type holds pointers")
 
+// ErrLock reports memory that could not be locked: RLIMIT_MEMLOCK is too low for a
+// process without CAP_IPC_LOCK.
+var ErrLock = errors.New("mem: memory cannot be locked (see RLIMIT_MEMLOCK)")
+
 // Options says how a region is mapped. The zero value suits tables and packet
 // buffers.
 type Options struct {
@@ -49,7 +53,7 @@ type Options struct {
 	// in a forked child (MADV_WIPEONFORK). Unmap wipes it. For key material.
 	Secret bool
 	// Lock keeps the region resident (mlock), so that it never reaches swap.
-	// Map fails when the limit RLIMIT_MEMLOCK does not allow it.
+	// Map fails with [ErrLock] when the limit RLIMIT_MEMLOCK does not allow it.
 	Lock bool
 	// SmallPages asks for 4 KiB pages: for large regions of which little will
 	// be touched, where a huge page for each touched place would be a waste.
@@ -64,6 +68,7 @@ type Region struct {
 	size   int // as asked for
 	mapped int // rounded up to pages; 0 for memory of the Go heap (race builds)
 	secret bool
+	locked bool
 }
 
 // Map returns size bytes of zeroed memory outside the Go heap, aligned to
@@ -114,11 +119,29 @@ func Map(size int, o Options) (*Region, error) {
 	if o.Lock {
 		if err := unix.Mlock(b); err != nil {
 			_ = r.Unmap()
-			return nil, fmt.Errorf("mem: lock %d bytes (see RLIMIT_MEMLOCK): %w", size, err)
+			return nil, fmt.Errorf("%w: %d bytes: %v", ErrLock, size, err)
 		}
+		r.locked = true
 	}
 	return r, nil
 }
+
+// MapSecret maps memory for keys: Map with Secret and with Lock, without Lock where
+// that is not allowed. [Region.Locked] tells which it came to be: keys in swap are a
+// lesser evil than no keys, but somebody should hear of it.
+func MapSecret(size int, o Options) (*Region, error) {
+	o.Secret, o.Lock = true, true
+	r, err := Map(size, o)
+	if errors.Is(err, ErrLock) {
+		o.Lock = false
+		return Map(size, o)
+	}
+	return r, err
+}
+
+// Locked tells whether the region stays out of swap because it was mapped with
+// Lock. Memory of the Go heap (race builds) does not.
+func (r *Region) Locked() bool { return r.locked }
 
 // Ptr is the first byte's address as a pointer.
 func (r *Region) Ptr() unsafe.Pointer { return r.p }

@@ -17,12 +17,13 @@
 // # Memory
 //
 // An SA is one record of 17 cache lines in mapped memory that is kept out of
-// core files: counters and salt in the first line, then round keys and powers of
-// the hash key as package gcm has them; or the key schedule and hash table of the
-// standard library's AEAD, moved there out of the Go heap; or the key schedule of
-// its AES and the two states that HMAC begins from. Ten thousand records are ten
-// megabytes, more than the second-level cache, so a queue asks for the lines of the
-// jobs ahead while it works on one.
+// core files, and out of swap where the process may lock memory; where it may not,
+// the log says so once. Counters and salt are in the first line, then round keys
+// and powers of the hash key as package gcm has them; or the key schedule and hash
+// table of the standard library's AEAD, moved there out of the Go heap; or the key
+// schedule of its AES and the two states that HMAC begins from. Ten thousand records
+// are ten megabytes, more than the second-level cache, so a queue asks for the lines
+// of the jobs ahead while it works on one.
 //
 // The standard library's CTR and its hashes are objects that change with each
 // packet, so each queue has its own, in mapped memory of its own; after a burst

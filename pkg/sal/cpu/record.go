@@ -158,7 +158,7 @@ type chunk struct {
 }
 
 func newChunk() (*chunk, error) {
-	r, err := mem.Map(chunkSAs*recLen, mem.Options{Secret: true})
+	r, err := secret(chunkSAs*recLen, mem.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ type vector struct {
 }
 
 func newVector() (*mem.Region, *vector, error) {
-	r, err := mem.Map(int(unsafe.Sizeof(vector{})), mem.Options{Secret: true, SmallPages: true})
+	r, err := secret(int(unsafe.Sizeof(vector{})), mem.Options{SmallPages: true})
 	if err != nil {
 		return nil, nil, err
 	}
