@@ -307,6 +307,16 @@ func (g *gen) tails(first bool) {
 	CMPQ(rem, Imm(64))
 	JA(LabelRef(lab(2)))
 	one := func(n int) {
+		// What advance would ask for in this job's place: powers for n vectors and
+		// three blocks more, of which 8 are there; text and tag.
+		for i := range n - 1 {
+			PREFETCHT0(m(nkey, -192-64*i))
+		}
+		for i := range n + 1 {
+			if !first || i > 1 {
+				PREFETCHT0(m(nbuf, 64*i))
+			}
+		}
 		if g.open {
 			g.loadB(n, true)
 			g.aes(n, first, mul(n, stream, false))

@@ -253,6 +253,15 @@ func (g *narrow) mask(n int) {
 
 // tail is all that is left, n blocks.
 func (g *narrow) tail(n int, first bool) {
+	// What advance would ask for in this job's place.
+	if n > 6 {
+		PREFETCHT0(m(nkey, -192))
+	}
+	for i := range (n+3)/4 + 1 {
+		if !first || i > 1 {
+			PREFETCHT0(m(nbuf, 64*i))
+		}
+	}
 	if g.open {
 		var ops []func()
 		if n > 0 {
