@@ -40,17 +40,21 @@ func innerPrefix(i int) netip.Prefix {
 
 var behindUs = netip.MustParsePrefix("20.0.0.0/8")
 
-// tunnels adds n SAs of one direction with AES-128 and their policies. Inbound
-// ones share a key: the generator plays all peers with one AEAD, so that its
-// work leaves the caches as it found them.
-func tunnels(r *Rig, n int, dir sal.Direction) {
+// tunnels adds n SAs of one direction with AES-128 and their policies.
+func tunnels(r *Rig, n int, dir sal.Direction) { keyed(r, n, dir, espKey) }
+
+// keyed does it with keys as long as the one given. Inbound SAs share it: the
+// generator plays all peers with one AEAD, so that its work leaves the caches as it
+// found them.
+func keyed(r *Rig, n int, dir sal.Direction, key []byte) {
+	given := key
 	var c fastpath.Change
 	for i := range n {
 		sel := ipsec.Selector{Local: behindUs, Remote: innerPrefix(i), Proto: -1}
 		if n == 1 {
 			sel.Remote = netip.MustParsePrefix("100.0.0.0/8")
 		}
-		key := slices.Clone(espKey)
+		key := slices.Clone(given)
 		if dir == sal.Outbound {
 			binary.BigEndian.PutUint32(key, uint32(i))
 		}
@@ -61,7 +65,10 @@ func tunnels(r *Rig, n int, dir sal.Direction) {
 	r.Apply(&c)
 }
 
-var espKey = []byte("0123456789abcdef" + "salt")
+var (
+	espKey    = []byte("0123456789abcdef" + "salt")
+	espKey256 = []byte("0123456789abcdef0123456789abcdef" + "salt")
+)
 
 // espFlows are the flows of a benchmark over n SAs in random order: 256, or one
 // for each SA where there are more.
@@ -98,11 +105,13 @@ type sealed struct {
 	nonce [12]byte
 }
 
-func newSealed(inner Fill, n int) *sealed {
-	k, _ := aes.NewCipher(espKey[:16])
+func newSealed(inner Fill, n int) *sealed { return newSealedBy(inner, n, espKey) }
+
+func newSealedBy(inner Fill, n int, key []byte) *sealed {
+	k, _ := aes.NewCipher(key[:len(key)-4])
 	g := &sealed{inner: inner, seq: make([]uint64, n)}
 	g.aead, _ = cipher.NewGCM(k)
-	copy(g.nonce[:], espKey[16:])
+	copy(g.nonce[:], key[len(key)-4:])
 	copy(g.outer[:], []byte{0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 50})
 	o := ownWAN.As4()
 	copy(g.outer[16:], o[:])
@@ -188,6 +197,77 @@ func BenchmarkESP(b *testing.B) {
 	}
 }
 
+// BenchmarkESPIMIX is packets of 64, 576 and 1420 bytes, seven to four to one, in
+// random order; and AES-256.
+func BenchmarkESPIMIX(b *testing.B) {
+	for _, n := range []int{1, 10000} {
+		for _, k := range []struct {
+			name string
+			key  []byte
+		}{{"", espKey}, {"-256", espKey256}} {
+			b.Run(fmt.Sprintf("encrypt%s/%dsa", k.name, n), func(b *testing.B) {
+				r := newESP(b)
+				keyed(r, n, sal.Outbound, k.key)
+				fill := imix(espFlows(n))
+				warmUp(r, 'a', fill, n)
+				r.Measure(b, imixMean, r.Forwarded(fill))
+			})
+		}
+	}
+}
+
+const imixMean = (7*64 + 4*576 + 1420) / 12
+
+// imix is the generator of such packets over the flows given.
+func imix(flows []flow4) Fill {
+	var sizes [3]Fill
+	for i, n := range []int{64, 576, 1420} {
+		g := newGen4(flows)
+		g.pos = i * len(flows) / 3
+		sizes[i] = sized(g, n)
+	}
+	var order []uint8
+	for range 1024 {
+		order = append(order, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2)
+	}
+	rng := rand.New(rand.NewPCG(11, 12))
+	rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	at := 0
+	return func(p unsafe.Pointer) uint16 {
+		if at++; at == len(order) {
+			at = 0
+		}
+		return sizes[order[at]](p)
+	}
+}
+
+// BenchmarkESP256 is BenchmarkESP with AES-256, one SA.
+func BenchmarkESP256(b *testing.B) {
+	for _, size := range espSizes {
+		b.Run(fmt.Sprintf("encrypt/%dB", size), func(b *testing.B) {
+			r := newESP(b)
+			keyed(r, 1, sal.Outbound, espKey256)
+			fill := sized(newGen4(espFlows(1)), size)
+			warmUp(r, 'a', fill, 1)
+			r.Measure(b, size, r.Forwarded(fill))
+		})
+		b.Run(fmt.Sprintf("decrypt/%dB", size), func(b *testing.B) {
+			r := newESP(b)
+			keyed(r, 1, sal.Inbound, espKey256)
+			r.Apply(&fastpath.Change{Neigh: neighbourA(), Route: routes(testbed.Route("20.0.0.0/8", "10.0.1.2", "a"))})
+			fill := newSealedBy(sized(newGen4(espFlows(1)), size), 1, espKey256).fill
+			warmUp(r, 'b', fill, 1)
+			r.Measure(b, size, func() (uint64, int) {
+				c, sent := r.Burst('b', fill)
+				if sent != sal.Burst {
+					b.Fatalf("%d of %d packets came out; drops: %v", sent, sal.Burst, r.drops())
+				}
+				return c, sent
+			})
+		})
+	}
+}
+
 // BenchmarkESPFlood is what it costs to get rid of what anybody may send: ESP with
 // an SPI that nobody has, always the same or each time another one, packets that
 // came before, and such whose ICV is wrong. Beside 1000 SAs that are not used.
@@ -270,9 +350,9 @@ func median(l []float64) float64 {
 	return l[len(l)/2]
 }
 
-// gcm is the standard library's AES-128-GCM alone, with one key, over as many
+// standard is the standard library's AES-128-GCM alone, with one key, over as many
 // bytes and buffers as a burst of packets has.
-type gcm struct {
+type standard struct {
 	r          *Rig
 	aead       cipher.AEAD
 	open       bool
@@ -281,15 +361,15 @@ type gcm struct {
 	bufs       [sal.Burst][]byte
 }
 
-func newGCM(r *Rig, size int, open bool) *gcm {
+func newGCM(r *Rig, size int, open bool) *standard {
 	k, _ := aes.NewCipher(espKey[:16])
-	g := &gcm{r: r, open: open, text: size + -(size+2)&3 + 2, nonce: make([]byte, 12), aad: make([]byte, 8)}
+	g := &standard{r: r, open: open, text: size + -(size+2)&3 + 2, nonce: make([]byte, 12), aad: make([]byte, 8)}
 	g.aead, _ = cipher.NewGCM(k)
 	return g
 }
 
 // burst gives the cycles for one burst.
-func (g *gcm) burst() uint64 {
+func (g *standard) burst() uint64 {
 	for i, x := range g.r.free[len(g.r.free)-sal.Burst:] {
 		p := g.r.E.Pool().Bytes(sal.MakeDesc(x, sal.Headroom+36, uint16(g.text+16)))
 		g.bufs[i] = p
@@ -306,19 +386,6 @@ func (g *gcm) burst() uint64 {
 		}
 	}
 	return burst.Rdtsc() - t
-}
-
-// BenchmarkGCM is what ESP is held against.
-func BenchmarkGCM(b *testing.B) {
-	for _, op := range []string{"encrypt", "decrypt"} {
-		for _, size := range espSizes {
-			b.Run(fmt.Sprintf("%s/%dB", op, size), func(b *testing.B) {
-				r := New(b, nil)
-				g := newGCM(r, size, op == "decrypt")
-				r.Measure(b, size, func() (uint64, int) { return g.burst(), sal.Burst })
-			})
-		}
-	}
 }
 
 func neighbourA() neigh.Change {
