@@ -1,6 +1,8 @@
 package fastpath
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"vrouter/fastpath/pipeline"
@@ -42,6 +44,33 @@ func (e *Local) message(worker int, m pipeline.CtlMsg, now int64) {
 	default:
 		e.f.neigh.Handle(worker, m, now)
 	}
+}
+
+// Operate implements Engine.
+func (e *Local) Operate(ctx context.Context, o *Operation) error {
+	select {
+	case e.slot <- struct{}{}: // what is prepared counts on where SAs are
+	case <-ctx.Done():
+		return fmt.Errorf("a change is being prepared: %w", ctx.Err())
+	case <-e.quit:
+		return ErrClosed
+	}
+	defer func() { <-e.slot }()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ErrClosed
+	}
+	defer e.wake() // there may be something to wait for
+	switch o.What {
+	case DrainEngine:
+		return e.f.ipsec.Drain(o.Engine)
+	case UndrainEngine:
+		return e.f.ipsec.Undrain(o.Engine)
+	case MigrateSA:
+		return e.f.ipsec.Migrate(o.SA, o.Engine)
+	}
+	return fmt.Errorf("operation %d does not exist", o.What)
 }
 
 // Step does what is to be done on the control side now (Options.Manual).

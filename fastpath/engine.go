@@ -45,9 +45,35 @@ type Engine interface {
 	// that comes back is given what it missed, and perhaps what it was given last
 	// a second time. Of what nobody takes the oldest gives way, and is counted.
 	Events(ctx context.Context, after uint64) (*Events, error)
+	// Operate does what an operator asks for beside configuration. On error (a
+	// *Refusal where what was asked for is at fault, with Field Name where no such
+	// SA or engine is there) nothing has changed. It waits for a change that is
+	// prepared.
+	Operate(ctx context.Context, o *Operation) error
 	// Close releases the caller's side; an engine in this process stops.
 	Close() error
 }
+
+// Operation is what an operator may ask for. It lasts as long as the process.
+type Operation struct {
+	What Operating
+	// Engine is a crypto engine by name, SA the SA to move.
+	Engine, SA string
+}
+
+// Operating says what an Operation is.
+type Operating uint8
+
+// The operations.
+const (
+	// DrainEngine has the SAs of an engine go to others, and none be placed there.
+	DrainEngine Operating = iota + 1
+	// UndrainEngine ends that; SAs that want to be there return.
+	UndrainEngine
+	// MigrateSA has an SA go to an engine, where it stays until that is lost or
+	// drained, or the SA is set with another Offload.
+	MigrateSA
+)
 
 // Ticket names a prepared change.
 type Ticket uint64
@@ -78,6 +104,8 @@ type Global struct {
 	Cores []int
 	// Spread says who works on what a port receives.
 	Spread Spreading
+	// Alarms say when it is told that SAs are sent what nobody can have sent.
+	Alarms ipsec.Alarms
 }
 
 // Spreading says who works on what a port receives: see pipeline.Spreading.
@@ -125,13 +153,16 @@ type Caps struct {
 
 // EngineInfo is one crypto engine of the SAL.
 type EngineInfo struct {
-	Name, Kind, ISA string
-	Ready           bool
-	Modes           []string
-	Algorithms      []string
-	MaxSAs, SAs     int
-	WindowMax       int
-	Errors          uint64
+	Name, Driver, Kind, ISA string
+	Ready                   bool
+	NUMANode                int // -1: none
+	Queues, QueueDepth      int
+	Modes                   []string
+	Algorithms              []string
+	ESN                     bool
+	MaxSAs                  int
+	WindowMax               int
+	ipsec.EngineState
 }
 
 // Query says which state is wanted. A nil slice asks for nothing, an empty one

@@ -307,6 +307,7 @@ func (e *Local) Publish(_ context.Context, id Ticket) error {
 	if c.Global != nil {
 		e.global = *c.Global
 		e.env.Busy.Store(c.Global.BusyPoll)
+		e.f.ipsec.SetAlarms(c.Global.Alarms)
 	}
 	e.keep(t)
 	moved := b.Snap.Ifaces != e.env.Snap.Load().Ifaces

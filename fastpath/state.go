@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"vrouter/fastpath/drop"
+	"vrouter/fastpath/feature/ipsec"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/sal"
 )
@@ -150,9 +151,9 @@ func (e *Local) process() *Process {
 
 // engines describes the crypto engines.
 func (e *Local) engines() (l []EngineInfo) {
-	e.f.ipsec.Engines(func(i sal.DeviceInfo, c sal.Caps, sas int, failures uint64) {
-		x := EngineInfo{Name: i.Name, ISA: i.ISA, Ready: i.Ready, MaxSAs: c.MaxSAs, SAs: sas, WindowMax: c.WindowMax, Errors: failures,
-			Kind: [...]string{"software", "look-aside", "inline"}[i.Kind]}
+	e.f.ipsec.Engines(func(i sal.DeviceInfo, c sal.Caps, st ipsec.EngineState) {
+		x := EngineInfo{Name: i.Name, Driver: i.Driver, ISA: i.ISA, Ready: i.Ready, NUMANode: i.NUMANode, Queues: c.Queues, QueueDepth: c.QueueDepth,
+			ESN: c.ESN, MaxSAs: c.MaxSAs, WindowMax: c.WindowMax, EngineState: st, Kind: [...]string{"software", "look-aside", "inline"}[i.Kind]}
 		for _, m := range c.Modes {
 			x.Modes = append(x.Modes, [...]string{"crypto", "protocol", "full"}[m])
 		}

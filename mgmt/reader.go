@@ -39,6 +39,8 @@ func (noEngine) Prepare(context.Context, *fastpath.Change) (fastpath.Ticket, err
 func (noEngine) Publish(context.Context, fastpath.Ticket) error                     { return nil }
 func (noEngine) Abort(context.Context, fastpath.Ticket) error                       { return nil }
 
+func (noEngine) Operate(context.Context, *fastpath.Operation) error { return supervisor.ErrDown }
+
 func (noEngine) State(context.Context, *fastpath.Query) (*fastpath.State, error) {
 	return nil, supervisor.ErrDown
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -47,6 +48,16 @@ func (e *engine) Prepare(_ context.Context, c *fastpath.Change) (fastpath.Ticket
 func (e *engine) Publish(context.Context, fastpath.Ticket) error { return nil }
 func (e *engine) Abort(context.Context, fastpath.Ticket) error   { return nil }
 func (e *engine) Close() error                                   { return nil }
+
+func (e *engine) Operate(_ context.Context, o *fastpath.Operation) error {
+	switch {
+	case o.What == fastpath.MigrateSA && o.SA != "out":
+		return &fastpath.Refusal{Feature: "sa", Object: o.SA, Field: "Name", Reason: fmt.Sprintf("there is no SA %q", o.SA)}
+	case o.Engine != "card0":
+		return &fastpath.Refusal{Feature: "engine", Object: o.Engine, Field: "Name", Reason: fmt.Sprintf("there is no engine %q", o.Engine)}
+	}
+	return nil
+}
 
 func (e *engine) Events(ctx context.Context, _ uint64) (*fastpath.Events, error) {
 	<-ctx.Done()
@@ -136,6 +147,6 @@ func canned() *fastpath.State {
 			Buffers: fastpath.Buffers{Total: 16384, Free: 16000, Cached: 128, Ports: 250, Waiting: 4, InFlight: 2, Large: sal.ClassStats{Total: 2048, Free: 2030, Cached: 16}},
 			Flows:   fastpath.Flows{Size: 65536, Used: 256, Hits: 99744, Misses: 256},
 			Engines: []fastpath.EngineInfo{{Name: "cpu", Kind: "software", ISA: "vaes", Ready: true, Modes: []string{"crypto"},
-				Algorithms: []string{"aes-gcm-16-128", "aes-gcm-16-256"}, SAs: 2, WindowMax: 8192}}},
+				Algorithms: []string{"aes-gcm-16-128", "aes-gcm-16-256"}, WindowMax: 8192, EngineState: ipsec.EngineState{SAs: 2}}}},
 	}
 }

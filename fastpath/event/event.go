@@ -36,17 +36,32 @@ const (
 	PortDown
 	// PortLost: an interface's port is gone and could not be opened again.
 	PortLost
-	// EngineLost: a crypto engine is gone, and with it the SAs that it served.
+	// EngineLost: a crypto engine is gone, or does not do its work. Its SAs have gone
+	// to other engines, or carry nothing.
 	EngineLost
 	// SAPeerMoved: the peer of an inbound SA has come to have another address or
 	// port, which the outbound SAs to it use from now on.
 	SAPeerMoved
+	// EngineBack: a crypto engine that was lost works again.
+	EngineBack
+	// SAMigrated: an SA has gone to another engine, with its numbers and its window.
+	// Limited.
+	SAMigrated
+	// OffloadNotMet: an SA is served in another way than it prefers. Limited.
+	OffloadNotMet
+	// ICVAlarm: an inbound SA is sent many packets with a wrong ICV. Limited, by SA and
+	// in all.
+	ICVAlarm
+	// ReplayAlarm: an inbound SA is sent many packets that were seen before or come too
+	// late. Limited in the same way.
+	ReplayAlarm
 	kinds
 )
 
 var kindNames = [kinds]string{SASoftExpired: "sa-soft-expired", SAHardExpired: "sa-hard-expired", SASeqNear: "sa-seq-near",
 	SASeqOverflow: "sa-seq-overflow", BadSPI: "bad-spi", PortUp: "port-up", PortDown: "port-down", PortLost: "port-lost",
-	EngineLost: "engine-lost", SAPeerMoved: "sa-peer-moved"}
+	EngineLost: "engine-lost", SAPeerMoved: "sa-peer-moved", EngineBack: "engine-back", SAMigrated: "sa-migrated",
+	OffloadNotMet: "offload-not-met", ICVAlarm: "icv-alarm", ReplayAlarm: "replay-alarm"}
 
 // String is the kind as logs show it.
 func (k Kind) String() string {
@@ -68,6 +83,10 @@ type Event struct {
 	Text string
 	// SA is there for the kinds of SAs.
 	SA *SA
+	// Engine is of SAMigrated and OffloadNotMet: where the SA is; Before is where it was.
+	Engine, Before string
+	// Count is of ICVAlarm and ReplayAlarm: how many packets.
+	Count uint64
 	// SPI and Iface (where it came in) are of BadSPI.
 	SPI   uint32
 	Iface string

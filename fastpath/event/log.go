@@ -29,6 +29,12 @@ type Log struct {
 func NewLog(now func() int64) *Log {
 	l := &Log{now: now, more: make(chan struct{})}
 	l.limit[BadSPI] = &Limit{Every: 100 * time.Millisecond, Burst: 10}
+	// A lost engine moves thousands of SAs at once, which must not push everything
+	// else out of the log.
+	l.limit[SAMigrated] = &Limit{Every: 100 * time.Millisecond, Burst: 64}
+	l.limit[ICVAlarm] = &Limit{Every: 100 * time.Millisecond, Burst: 64}
+	l.limit[ReplayAlarm] = &Limit{Every: 100 * time.Millisecond, Burst: 64}
+	l.limit[OffloadNotMet] = &Limit{Every: 100 * time.Millisecond, Burst: 64}
 	return l
 }
 

@@ -250,6 +250,12 @@ func (e *Client) Events(ctx context.Context, after uint64) (*fastpath.Events, er
 	return a.Events, nil
 }
 
+// Operate implements fastpath.Engine. Given up, it may still be done.
+func (e *Client) Operate(ctx context.Context, o *fastpath.Operation) error {
+	_, err := e.call(ctx, &request{Method: mOperate, Operation: o})
+	return err
+}
+
 // Done is closed when the connection is lost or closed.
 func (e *Client) Done() <-chan struct{} { return e.gone }
 

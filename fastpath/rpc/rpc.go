@@ -59,10 +59,11 @@ const (
 	mAbort
 	mState
 	mEvents
+	mOperate
 )
 
 var methodNames = [...]string{mHello: "hello", mCancel: "cancel", mCaps: "caps", mInventory: "inventory",
-	mPrepare: "prepare", mPublish: "publish", mAbort: "abort", mState: "state", mEvents: "events"}
+	mPrepare: "prepare", mPublish: "publish", mAbort: "abort", mState: "state", mEvents: "events", mOperate: "operate"}
 
 func (m method) String() string {
 	if int(m) < len(methodNames) && methodNames[m] != "" {
@@ -80,6 +81,8 @@ type request struct {
 	Ticket  fastpath.Ticket
 	Query   *query
 	After   uint64 // of events
+
+	Operation *fastpath.Operation
 }
 
 // answer is what the server sends for each request but a cancel.

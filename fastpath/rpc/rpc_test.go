@@ -39,6 +39,8 @@ type echo struct {
 	hold    chan struct{} // Prepare waits for it, or for its context
 	entered chan struct{}
 	log     *event.Log
+
+	operated fastpath.Operation
 }
 
 func newEcho() *echo {
@@ -47,6 +49,14 @@ func newEcho() *echo {
 
 func (e *echo) Caps(context.Context) (*fastpath.Caps, error) {
 	return &fastpath.Caps{Version: "1", PID: 42, Drivers: []string{"memory"}, DigestKey: [16]byte{1, 15: 255}}, nil
+}
+
+func (e *echo) Operate(_ context.Context, o *fastpath.Operation) error {
+	e.operated = *o
+	if o.Engine == "none" {
+		return &fastpath.Refusal{Feature: "engine", Object: o.Engine, Reason: "there is none"}
+	}
+	return nil
 }
 
 func (e *echo) Inventory(context.Context) (*fastpath.Inventory, error) { return e.inv, nil }
@@ -198,6 +208,15 @@ func TestValuesSurvive(t *testing.T) {
 		t.Errorf("an empty change came as %+v", e.change)
 	} else if err := c.Abort(ctx, tk); err != nil {
 		t.Error(err)
+	}
+
+	op := &fastpath.Operation{What: fastpath.MigrateSA, Engine: "card", SA: "out"}
+	if err := c.Operate(ctx, op); err != nil || e.operated != *op {
+		t.Errorf("operation came as %+v, %v", e.operated, err)
+	}
+	var no *fastpath.Refusal
+	if err := c.Operate(ctx, &fastpath.Operation{What: fastpath.DrainEngine, Engine: "none"}); !errors.As(err, &no) || no.Object != "none" {
+		t.Errorf("refused with %v", err)
 	}
 
 	e.inv = &fastpath.Inventory{Label: "x", Objects: map[string]map[string]fastpath.Digest{"route": {"a": {1}, "b": {15: 2}}, "sa": {}}}

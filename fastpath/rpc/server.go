@@ -175,6 +175,11 @@ func (s *serverConn) do(ctx context.Context, r *request) *answer {
 		a.State, err = s.e.State(ctx, r.Query.query())
 	case mEvents:
 		a.Events, err = s.e.Events(ctx, r.After)
+	case mOperate:
+		if r.Operation == nil {
+			r.Operation = new(fastpath.Operation)
+		}
+		err = s.e.Operate(ctx, r.Operation)
 	default:
 		err = fmt.Errorf("%v is not served", r.Method)
 	}

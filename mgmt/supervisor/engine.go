@@ -70,6 +70,12 @@ func (s *Supervisor) State(ctx context.Context, q *fastpath.Query) (*fastpath.St
 	return call(s, func(c Conn) (*fastpath.State, error) { return c.State(ctx, q) })
 }
 
+// Operate implements fastpath.Engine.
+func (s *Supervisor) Operate(ctx context.Context, o *fastpath.Operation) error {
+	_, err := call(s, func(c Conn) (struct{}, error) { return struct{}{}, c.Operate(ctx, o) })
+	return err
+}
+
 // Events implements fastpath.Engine. Options.Event is the way to hear of what
 // happens: this is for one who watches beside it.
 func (s *Supervisor) Events(ctx context.Context, after uint64) (*fastpath.Events, error) {

@@ -252,6 +252,7 @@ type SAState struct {
 	Engine   string // placement
 	Mode     string
 	Reason   string // why there
+	AsWanted bool   // Offload is met, and it carries packets
 	// Peer is where the peer of an SA with UDP encapsulation is at present; its
 	// own Remote, unless the SA follows its peer. MovedAt is since when, Unix
 	// nanoseconds, 0 for ever.

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"vrouter/fastpath/cryptoq"
-	"vrouter/fastpath/event"
 	"vrouter/pkg/sal"
 )
 
@@ -16,6 +15,9 @@ type engine struct {
 	dev     sal.Device
 	session sal.Session
 	caps    sal.Caps
+	sas     int  // of Feature.sas
+	drained bool // an operator wants no SA there
+	health
 }
 
 // openEngines opens every crypto engine of the registry, with a queue for each
@@ -57,61 +59,46 @@ func (f *Feature) openEngine(dev sal.Device) error {
 	return nil
 }
 
-// Tick looks at what engines report. An engine that was lost has forgotten its
-// SAs; when it is back it may give their handles to others, so those that were
-// there stay silent until they are set again.
-func (f *Feature) Tick() {
-	f.forget()
-	for _, e := range f.engines {
-		for more := true; more; {
-			select {
-			case ev, open := <-e.session.Events():
-				if more = open; ev.Kind == sal.EventGone {
-					f.lose(e)
-				}
-			default:
-				more = false
-			}
-		}
-	}
-}
-
-func (f *Feature) lose(e *engine) {
-	f.env.Log.Error("crypto engine lost", "engine", e.dev.Info().Name)
-	if f.env.Events != nil {
-		f.env.Events.Add(event.Event{Kind: event.EngineLost, Object: e.dev.Info().Name, Text: "the crypto engine is gone: SAs that it served carry nothing until they are set again"})
-	}
-	for _, s := range f.sas {
-		if s.engine == e {
-			s.lost = true
-			atomic.OrUint32(&f.sad.at(s.handle).down, recLost)
-		}
-	}
-}
-
 // maxEngines is what a record can name.
 const maxEngines = 256
 
 // place finds the engine for an SA, makes the SA known to it, and notes why it
 // is that one. old is the SA that had the slot before, nil if none: where its
-// engine has the same key already, it keeps it.
-func (p *prepared) place(s *sa, c *SA, old *sa) error {
-	want := c.Offload.Mode
-	if want == "" {
-		want = "software"
+// engine has the same key already, it keeps it; and where an operator has placed
+// it, it stays for as long as the same is wanted of it.
+func (p *prepared) place(s *sa, c *SA, old *sa) (err error) {
+	enter := func(e *engine) error { return p.enter(s, c, old, e) }
+	if old != nil && old.pinned && old.Offload == c.Offload && old.engine.offers(old.mode, c) == nil && enter(old.engine) == nil {
+		s.mode, s.reason, s.pinned = old.mode, old.reason, true
+		return nil
 	}
+	s.mode, s.reason, err = p.f.place(c, enter)
+	return err
+}
+
+// wanted is the mode that an SA asks for.
+func (o *Offload) wanted() string {
+	if o.Mode == "" {
+		return "software"
+	}
+	return o.Mode
+}
+
+// place goes through the engines that an SA may have, the one it wants most first,
+// until enter takes one. It says in which mode that is, and why there.
+func (f *Feature) place(c *SA, enter func(*engine) error) (mode, reason string, err error) {
+	want := c.Offload.wanted()
 	var all []string
-	for _, e := range p.f.engines {
+	for _, e := range f.engines {
 		if c.Offload.Engine != "" && e.dev.Info().Name != c.Offload.Engine {
 			continue
 		}
 		err := e.offers(want, c)
 		if err == nil {
-			err = p.enter(s, c, old, e)
+			err = enter(e)
 		}
 		if err == nil {
-			s.mode, s.reason = want, "as configured: "+want
-			return nil
+			return want, "as configured: " + want, nil
 		}
 		all = append(all, fmt.Sprintf("engine %s %v", e.dev.Info().Name, err))
 	}
@@ -124,15 +111,14 @@ func (p *prepared) place(s *sa, c *SA, old *sa) error {
 		why = "there is no engine"
 	}
 	if c.Offload.Policy == Require {
-		return fmt.Errorf("offload is required, and %s", why)
+		return "", "", fmt.Errorf("offload is required, and %s", why)
 	}
-	for _, e := range p.f.engines {
-		if e.offers("software", c) == nil && p.enter(s, c, old, e) == nil {
-			s.mode, s.reason = "software", "fallback to software: "+why
-			return nil
+	for _, e := range f.engines {
+		if e.offers("software", c) == nil && enter(e) == nil {
+			return "software", "fallback to software: " + why, nil
 		}
 	}
-	return fmt.Errorf("no engine takes the SA: %s", why)
+	return "", "", fmt.Errorf("no engine takes the SA: %s", why)
 }
 
 // offers says why an engine does not do an SA in a mode, as the rest of a
@@ -146,6 +132,10 @@ func (e *engine) offers(mode string, s *SA) error {
 	switch {
 	case !info.Ready:
 		return fmt.Errorf("is not ready")
+	case e.down:
+		return fmt.Errorf("is not used since it failed: %s", e.lastFailure)
+	case e.drained:
+		return fmt.Errorf("is drained")
 	case mode == "protocol" || mode == "full" || info.Kind != kind || !e.caps.Has(sal.ModeCrypto):
 		return fmt.Errorf("does not offer mode %s", mode)
 	case s.ESN && !e.caps.ESN:
@@ -159,15 +149,15 @@ func (e *engine) offers(mode string, s *SA) error {
 
 // enter makes the SA known to an engine.
 func (p *prepared) enter(s *sa, c *SA, old *sa, e *engine) (err error) {
-	s.engine = e
-	if old != nil && old.engine == e && old.keys == s.keys && !old.lost {
-		s.id = old.id
+	if old != nil && old.engine == e && old.keys == s.keys && old.there() {
+		s.engine, s.id, s.losses, s.kept = e, old.id, old.losses, old
 		return nil
 	}
 	s.id, err = e.session.AddSA(0, c.engineConfig())
 	if err != nil {
 		return fmt.Errorf("refuses it: %w", err)
 	}
+	s.engine, s.losses = e, e.losses
 	p.entered = append(p.entered, entry{e, s.id})
 	return nil
 }
@@ -190,6 +180,14 @@ type lane struct {
 
 	// Of engines that are not sync: jobs handed over, and those that came back.
 	out, back atomic.Uint64
+
+	// What State and the watchdog read; the worker alone writes, by pipeline.Add.
+	taken uint64 // gathered, those that found the queue full included
+	full  uint64 // that found the queue full
+	fails uint64 // that failed by the engine's own fault
+	asked uint64 // polls while jobs were under way
+	seen  watched
+	tired bool // follow has waited for too long
 }
 
 // A record's handle and slot may be used again when neither a worker nor a job
@@ -207,15 +205,16 @@ type leaving struct {
 	turns int
 	lanes []*lane
 	marks []uint64
+	done  func() // when it is out; may be nil
 }
 
 // leave takes back a record that no worker can find any more, and with del its
-// SA in the engine.
-func (f *Feature) leave(s *sa, del bool) {
-	x := &leaving{f: f, s: s}
+// SA in the engine, at once. done, if any, is called when all is over.
+func (f *Feature) leave(s *sa, del bool, done func()) {
+	x := &leaving{f: f, s: s, done: done}
 	f.env.Grace.Retire(func() {
-		if del && !s.lost {
-			_ = s.engine.session.DelSA(s.id) // it is there, or the engine is lost
+		if del {
+			s.delete()
 		}
 		for _, w := range f.workers[:f.made] {
 			if l := w.lanes[s.engine.index]; !l.sync {
@@ -241,4 +240,18 @@ func (x *leaving) wait() {
 	x.f.sels[x.s.handle] = nil
 	x.f.handles.Free(x.s.handle)
 	x.f.sad.live.done(x.s.slot)
+	if x.done != nil {
+		x.done()
+	}
+}
+
+// there tells whether the SA's engine has it still: one that was lost has forgotten
+// it, and when it is back it may give the handle to another.
+func (s *sa) there() bool { return s.losses == s.engine.losses }
+
+// delete takes the SA out of its engine.
+func (s *sa) delete() {
+	if s.there() {
+		_ = s.engine.session.DelSA(s.id) // it is there, or the engine is lost and nobody has noticed yet
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"testing"
 
 	"vrouter/fastpath"
@@ -140,76 +139,6 @@ func TestFaultyEngine(t *testing.T) {
 			"wan rx %d, lan tx %d, sa in packets %[8]d, policy p-in packets %[8]d, sa in drop sal-device %d, sa in drop sal-queue-full %d, wan drop sal-device %[9]d, wan drop sal-queue-full %[10]d",
 			sent, left, left, sent, dOut, fOut, came, delivered, dIn, fIn))
 	}
-}
-
-// TestEngineDies: the SAs of an engine that is lost carry nothing until they are
-// set again; then their numbers go on.
-func TestEngineDies(t *testing.T) {
-	families(t, func(t *testing.T, in6, out6 bool) {
-		s, e := withEngine(t, saltest.Faults{Delay: 3})
-		out, in := s.tunnel(in6, func(a *ipsec.SA) {
-			onCard(a)
-			if out6 {
-				over6(a)
-			}
-		})
-		p, b := outgoing(in6, 100).IP(), incoming(in6, 100).IP()
-		out.must(t, s.exchange("lan", frames(lanMAC, hostMAC, [][]byte{p}), "wan")[0])
-		s.Forget()
-
-		// It dies with packets inside.
-		e.Set(saltest.Faults{Delay: 1 << 30})
-		s.Send("lan", frames(lanMAC, hostMAC, [][]byte{p, p})...)
-		s.Send("wan", frames(wanMAC, peerMAC, [][]byte{in.send(b)})...)
-		s.E.Turn(0)
-		if n := s.State(&fastpath.Query{Process: true}).Process.Buffers.InFlight; n != 3 {
-			t.Fatalf("%d buffers in the engine", n)
-		}
-		e.Die()
-		s.settle()
-		s.silent(nil)
-		s.Moved("lan rx 2, wan rx 1, lan drop sal-device 2, wan drop sal-device 1, sa out drop sal-device 2, sa in drop sal-device 1, policy p-out packets 2")
-		// It is gone.
-		s.Advance(200e6)
-		s.silent(s.fromHost(p))
-		s.silent(s.fromPeer(in.send(b)))
-		s.Moved("lan rx 1, wan rx 1, lan drop sal-device 1, wan drop sal-device 1, sa out drop sal-device 1, sa in drop sal-device 1, policy p-out packets 1")
-		if st := s.sa("out"); !strings.Contains(st.Reason, "engine card-faulty was lost") {
-			t.Errorf("reason: %s", st.Reason)
-		}
-		// It is back, with room for other SAs; ours are not there, and must not be
-		// taken for the new ones.
-		e.Set(saltest.Faults{})
-		e.Revive()
-		other := testSA("other", sal.Outbound, in6)
-		other.SPI, other.ReqID = 0x7000, 70
-		onCard(&other)
-		s.Apply(sas(other))
-		s.silent(s.fromHost(p))
-		s.silent(s.fromPeer(in.send(b)))
-		// Set again, they go on.
-		s.Apply(sas(out.sa, in.sa))
-		got := s.exchange("lan", frames(lanMAC, hostMAC, [][]byte{p}), "wan")
-		if o := out.must(t, got[0]); o.seq != 4 {
-			t.Errorf("number %d, want 4", o.seq)
-		}
-		s.delivered(s.exchange("wan", frames(wanMAC, peerMAC, [][]byte{in.send(b)}), "lan"), hop(b))
-		// It dies for good: what is required is refused, what is preferred goes on
-		// in software.
-		e.Die()
-		s.Advance(200e6)
-		must := out.sa
-		must.Offload.Policy = ipsec.Require
-		s.refusedSA("out", "Offload", "engine card-faulty is not ready", sas(must))
-		s.Apply(sas(out.sa, in.sa))
-		if o := out.must(t, s.fromHost(p)[0]); o.seq != 5 {
-			t.Errorf("number %d, want 5", o.seq)
-		}
-		s.delivered(s.fromPeer(in.send(b)), hop(b))
-		if st := s.sa("in"); st.Engine != "cpu" || !strings.Contains(st.Reason, "fallback to software: engine card-faulty is not ready") {
-			t.Errorf("on %s: %s", st.Engine, st.Reason)
-		}
-	})
 }
 
 // TestSoftwareGone: not even the last engine's end lets anything out.

@@ -219,6 +219,7 @@ func (f *Feature) Message(m pipeline.CtlMsg, iface string) {
 // Timers lets time pass for SAs, and says when to call it again, in nanoseconds
 // from now.
 func (f *Feature) Timers() (wait int64) {
+	wait = f.watch()
 	f.release()
 	f.clock.look()
 	now := f.clock.boot()
@@ -238,9 +239,9 @@ func (f *Feature) Timers() (wait int64) {
 		}
 	}
 	if len(f.timers) == 0 {
-		return math.MaxInt64
+		return wait
 	}
-	return max(f.timers[0].due-now, 0)
+	return max(min(f.timers[0].due-now, wait), 0)
 }
 
 // perTurn bounds how many SAs are looked at with the engine's lock held.

@@ -30,6 +30,10 @@ import (
 //	expire.go, clock.go by time, and what is told of all
 //	prepare.go, publish.go   commits
 //	engine.go    crypto engines: which SA goes to which, and what leaves them
+//	shift.go     SAs that go to another engine while packets flow
+//	health.go    engines that fail, and come back
+//	keys.go      keys, for that
+//	alarm.go     packets that nobody can have sent
 //	state.go     counters
 //
 // Not done: AH; links below 576 octets on the way to a peer are not told of (IPv4),
@@ -54,6 +58,7 @@ type Feature struct {
 	env     *pipeline.Env
 	sad     *sad
 	handles *mem.Slots // of records
+	keys    keyring
 	engines []*engine
 	workers []*worker // of any number there can be, nil from made on
 	made    int
@@ -75,7 +80,12 @@ type Feature struct {
 	timers   timers
 	listens  map[uint16]int // inbound SAs by the UDP port where they listen
 	peers    map[between]*peer
-	parted   []*sa // records that have given way to others, still in flows
+	parted   []parting // records that have given way to others, still in flows
+	lost     int       // SAs whose engine is lost, or more
+	short    bool      // of records, so that some are not where they should be
+	alarms   Alarms
+	alarmed  int64 // when counters were looked at for them
+	hurry    int64 // until then records are taken back as soon as they can be
 	policies map[string]*policy
 	byReq    map[uint64]map[*policy]bool // outbound Protect entries
 }
@@ -133,7 +143,10 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 	if d.outSPI, err = newSPITable(env); err != nil {
 		return nil, err
 	}
-	f.handles = mem.NewSlots(uint32(n), env.Grace, nil)
+	if f.keys, err = newKeyring(n, func(err error) { env.Log.Warn("keys may be swapped out (RLIMIT_MEMLOCK)", "err", err) }); err != nil {
+		return nil, err
+	}
+	f.handles = mem.NewSlots(uint32(n), env.Grace, f.keys.wipe)
 	f.sels = make([]*scope, n)
 	f.workers = make([]*worker, pipeline.MaxWorkers)
 	if err := f.Grow(env.Workers); err != nil {
@@ -157,7 +170,7 @@ func (f *Feature) Close() error {
 	for _, e := range f.engines {
 		errs = append(errs, e.session.Close())
 	}
-	errs = append(errs, f.sad.live.close(), f.sad.rec.Unmap(), f.sad.errs.Unmap(), f.sad.late.Unmap(), f.sad.seen.Unmap(), f.sad.bySPI.close(), f.sad.outSPI.close())
+	errs = append(errs, f.sad.live.close(), f.sad.rec.Unmap(), f.sad.errs.Unmap(), f.sad.late.Unmap(), f.keys.tab.Unmap(), f.sad.seen.Unmap(), f.sad.bySPI.close(), f.sad.outSPI.close())
 	return errors.Join(errs...)
 }
 

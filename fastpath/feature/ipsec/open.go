@@ -3,6 +3,7 @@ package ipsec
 import (
 	"math"
 	"math/bits"
+	"sync/atomic"
 	"unsafe"
 
 	"vrouter/fastpath/drop"
@@ -54,9 +55,11 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 			w.drop(c, v.IP(i), v.In[i], r, drop.ESPShort)
 			continue
 		}
-		if why := r.idle(); why != drop.None {
-			w.drop(c, v.IP(i), v.In[i], r, why)
-			continue
+		if atomic.LoadUint32(&r.down) != 0 {
+			if why := w.may(c, r); why != drop.None {
+				w.drop(c, v.IP(i), v.In[i], r, why)
+				continue
+			}
 		}
 		lo := bits.ReverseBytes32(mem.Load32(ip, uintptr(hl+4)))
 		// A number little ahead of the window, as most are, is new whatever the

@@ -197,16 +197,12 @@ func (f *Feature) move(p *peer, to netip.AddrPort) bool {
 	for s := range p.sas {
 		old := *s
 		s.handle, handles = handles[0], handles[1:]
-		f.sad.live.busy[s.slot]++
-		r := f.sad.at(s.handle)
-		r.fill(s)
-		r.down = atomic.LoadUint32(&f.sad.at(old.handle).down)
-		f.sels[s.handle] = s.sel
+		f.renew(s, &old)
 		if s.Direction == sal.Inbound {
 			f.sad.bySPI.set(s.SPI, s.handle)
 		}
 		touched[reqKey{s.ReqID, s.Direction}] = true
-		f.parted = append(f.parted, &old)
+		f.parted = append(f.parted, parting{s: &old})
 	}
 	all(f.join)
 	all(func(s *sa) { f.unusedPath(pair{s.Local, before.Addr()}) })
@@ -216,6 +212,22 @@ func (f *Feature) move(p *peer, to netip.AddrPort) bool {
 	return true
 }
 
+// renew writes the record of an SA that has a new handle; old is the SA as it was.
+func (f *Feature) renew(s, old *sa) {
+	f.sad.live.busy[s.slot]++
+	f.keys.move(s.handle, old.handle)
+	r, was := f.sad.at(s.handle), f.sad.at(old.handle)
+	r.fill(s)
+	r.down, r.was = atomic.LoadUint32(&was.down), was.was
+	f.sels[s.handle] = s.sel
+}
+
+// parting is a record that has given way to another.
+type parting struct {
+	s    *sa // as it was
+	done func()
+}
+
 // release lets flows ask again for SAs that have new records, and takes the old ones
 // back.
 func (f *Feature) release() {
@@ -223,8 +235,8 @@ func (f *Feature) release() {
 		return
 	}
 	f.env.BumpFlows()
-	for _, s := range f.parted {
-		f.leave(s, false)
+	for _, p := range f.parted {
+		f.leave(p.s, false, p.done)
 	}
 	f.parted = nil
 }

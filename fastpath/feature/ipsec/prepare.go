@@ -260,6 +260,7 @@ func (p *prepared) install(s *sa, c *SA, gone map[*sa]bool, refuse func(field, r
 		return refuse("", errFull.Error())
 	}
 	p.handles = append(p.handles, s.handle)
+	f.keys.put(s.handle, c.Key, c.IntegrityKey)
 	return nil
 }
 

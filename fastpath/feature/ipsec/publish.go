@@ -16,6 +16,7 @@ import (
 func (p *prepared) Publish() {
 	f := p.f
 	p.begin()
+	lost := p.follow()
 	touched := map[reqKey]bool{}
 	for _, s := range p.delSA {
 		f.remove(s, touched)
@@ -40,8 +41,12 @@ func (p *prepared) Publish() {
 	f.spd.Store(p.spd)
 	f.few.Store(len(f.sas) <= fewSAs)
 	p.retire()
+	if lost {
+		f.rescue()
+	}
 	for _, s := range p.setSA {
 		f.tell(s)
+		f.unmet(s)
 	}
 }
 
@@ -74,6 +79,8 @@ func (f *Feature) add(s *sa, touched map[reqKey]bool) {
 	f.lives(s)
 	f.sels[s.handle] = s.sel
 	f.sas[s.Name], f.bySlot[s.slot] = s, s
+	s.engine.sas++
+	s.alarm.seen = f.suspicious(s)
 	f.order++
 	s.order = f.order
 	k := reqKey{s.ReqID, s.Direction}
@@ -90,6 +97,7 @@ func (f *Feature) add(s *sa, touched map[reqKey]bool) {
 // something else is in its place.
 func (f *Feature) remove(s *sa, touched map[reqKey]bool) {
 	delete(f.sas, s.Name)
+	s.engine.sas--
 	f.miss(s)
 	delete(f.bySlot, s.slot)
 	f.timers.set(s, math.MaxInt64)
@@ -173,6 +181,6 @@ func (p *prepared) retire() {
 		if s.mismatch != 0 && !counted[s.mismatch] {
 			f.env.Counters.Retire(s.mismatch)
 		}
-		f.leave(s, !kept[entry{s.engine, s.id}])
+		f.leave(s, !kept[entry{s.engine, s.id}], nil)
 	}
 }

@@ -34,7 +34,7 @@ type record struct {
 	engine uint8    // which engine
 	hdrLen uint8    // what is before ESP: outer IP header, UDP
 	hdr4   [20]byte // outer IPv4 header: TOS 0, length 0, checksum 0
-	down   uint32   // why it carries nothing, 0: it does; atomic
+	down   uint32   // why it carries nothing, and recMoved; atomic
 	prefix uint8    // ESP header and IV
 	icv    uint8    // ICV
 	mask   uint8    // what text and trailer are a multiple of, less one: 3, or 15 for AES-CBC
@@ -42,9 +42,9 @@ type record struct {
 	dfOr   uint8    // or this
 	mapped uint8    // 1: the outer DSCP is from dscp
 	udp    uint8    // length of the UDP header, 0 or 8
-	_      uint8
-	path   uint32 // what outer packets may have at most, by what was learnt; atomic
-	ports  uint32 // UDP ports as they lie on the wire, source first
+	was    uint8    // with recMoved: the engine from which the SA comes
+	path   uint32   // what outer packets may have at most, by what was learnt; atomic
+	ports  uint32   // UDP ports as they lie on the wire, source first
 
 	// line 1
 	hdr6     [40]byte // outer IPv6 header: traffic class 0, length 0
@@ -76,6 +76,9 @@ const (
 	recStale uint32 = 1 << iota // the sequence state was lost
 	recLost                     // the engine was lost, and with it the SA
 	recEnded                    // a lifetime is over
+	// recMoved is no reason: the SA has come from another engine, where packets of
+	// it may be under way (follow).
+	recMoved
 )
 
 // saErrors counts packets that died of an SA, by place in saReasons.
@@ -109,7 +112,7 @@ type sad struct {
 
 // idle says why an SA carries nothing, None when it does.
 func (r *record) idle() drop.Reason {
-	switch f := atomic.LoadUint32(&r.down); {
+	switch f := atomic.LoadUint32(&r.down) &^ recMoved; {
 	case f == 0:
 		return drop.None
 	case f&recStale != 0:
@@ -126,7 +129,7 @@ func (d *sad) at(h uint32) *record {
 
 // sa is the writer's view of an installed SA.
 type sa struct {
-	SA       // Key and IntegrityKey are nil: only the engine has them
+	SA       // Key and IntegrityKey are nil: the engine has them, and the keyring
 	layout   sal.Layout
 	tag      [32]byte
 	keys     [32]byte // a hash of all that the engine was given
@@ -144,9 +147,14 @@ type sa struct {
 	mode     string
 	reason   string
 	stale    string // why it carries nothing
-	lost     bool   // with its engine
-	over     bool   // a lifetime has ended it
-	timer    int    // place among those that wait, -1: none
+	lost     bool   // with its engine, and no other has taken it
+	losses   uint64 // the engine's when it took the SA
+	kept     *sa    // until it is published: whose handle in the engine it has
+	pinned   bool   // an operator has placed it
+	alarm    alarm
+	moving   bool // packets of it may be under way in the engine before
+	over     bool // a lifetime has ended it
+	timer    int  // place among those that wait, -1: none
 	due      int64
 }
 
@@ -309,6 +317,9 @@ func (r *record) fill(s *sa) {
 	}
 	if s.stale != "" {
 		r.down |= recStale
+	}
+	if s.lost {
+		r.down |= recLost
 	}
 	remote, proto := s.Remote, uint8(protoESP)
 	if s.UDP != (UDP{}) {

@@ -216,7 +216,7 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 		return
 	}
 	live := w.f.sad.live.line(r.live)
-	if why := r.idle(); why != drop.None {
+	if why := w.may(c, r); why != drop.None {
 		w.drop(c, p, in, r, why)
 		return
 	}
@@ -255,6 +255,7 @@ func (l *lane) job() *sal.Job {
 func (l *lane) run(c *pipeline.Ctx) {
 	n := l.n
 	l.n = 0
+	pipeline.Add(&l.taken, uint64(n))
 	if !l.sync {
 		l.out.Add(uint64(n))
 	}
@@ -357,6 +358,9 @@ func (l *lane) failed(c *pipeline.Ctx, j *sal.Job, r *record) {
 	} else if j.Status == sal.StatusBadICV && r.flags&recESN != 0 {
 		l.guessed(c, j, r)
 	}
+	if reasons[j.Status&15] == drop.SALDevice {
+		pipeline.Add(&l.fails, 1)
+	}
 	l.w.drop(c, j.Desc, cookie(j.Cookie).in(), r, reasons[j.Status&15])
 }
 
@@ -384,6 +388,7 @@ func (l *lane) Full(c *pipeline.Ctx, jobs []sal.Job) {
 		}
 		l.w.drop(c, j.Desc, x.in(), r, drop.SALQueueFull)
 	}
+	pipeline.Add(&l.full, uint64(len(jobs)))
 	l.back.Add(uint64(len(jobs)))
 }
 
@@ -391,6 +396,9 @@ func (l *lane) Full(c *pipeline.Ctx, jobs []sal.Job) {
 // its own.
 func (f *Feature) Poll(c *pipeline.Ctx) (n int) {
 	for _, l := range f.workers[c.Worker].lanes {
+		if l.q.Busy(c) {
+			pipeline.Add(&l.asked, 1)
+		}
 		n += l.q.Poll(c)
 	}
 	return n

@@ -24,6 +24,7 @@ func (f *Feature) state(name string, s *sa) SAState {
 	st := SAState{Name: name, SPI: s.SPI, Direction: s.Direction, AddedAt: f.clock.unix(s.added), UsedAt: f.clock.unix(atomic.LoadInt64(&l.UsedAt)),
 		Age: time.Duration(age), Idle: time.Duration(idle), Expired: expired(state), Ended: state&s.ended() != 0, Packets: atomic.LoadUint64(&l.Packets), Bytes: atomic.LoadUint64(&l.Bytes),
 		Seq: atomic.LoadUint64(&l.Seq), Window: s.ReplayWindow, Engine: s.engine.dev.Info().Name, Mode: s.mode, Reason: s.reason}
+	st.AsWanted = s.met() && !s.lost
 	if s.UDP != (UDP{}) {
 		st.Peer = s.at()
 		if s.peer != nil {
@@ -36,7 +37,7 @@ func (f *Feature) state(name string, s *sa) SAState {
 	case s.over:
 		st.Reason = "carries nothing: " + f.why(s)
 	case s.lost:
-		st.Reason = "carries nothing: engine " + st.Engine + " was lost"
+		st.Reason = "carries nothing: " + s.reason
 	}
 	if s.Direction == sal.Inbound {
 		st.Seq, st.Bitmap = f.window(s.slot)
@@ -114,17 +115,34 @@ func each[T any](names []string, m map[string]T, do func(string, T)) {
 	}
 }
 
-// Engines describes the crypto engines: what they are, what they can do, how
-// many of their own failures were counted.
-func (f *Feature) Engines(do func(info sal.DeviceInfo, caps sal.Caps, sas int, failures uint64)) {
+// EngineState is how a crypto engine does, since the process began.
+type EngineState struct {
+	SAs int // that it serves, or served when it was lost
+	// Drained: an operator wants no SA there. Failed: it has failed, and nothing
+	// is placed there until it has proved that it works.
+	Drained, Failed bool
+	// Jobs are those that workers had for it; of them, Full found its queue full,
+	// Errors failed by its own fault, and InFlight are in it now. All others are done.
+	Jobs, Full, Errors, InFlight uint64
+	Losses                       uint64 // times it was gone
+	Trips                        uint64 // times the watchdog has found it wanting
+	LastFailure                  string // in words
+	FailedAt                     int64  // Unix nanoseconds, 0: never
+}
+
+// Engines describes the crypto engines: what they are, what they can do, how they
+// do.
+func (f *Feature) Engines(do func(info sal.DeviceInfo, caps sal.Caps, st EngineState)) {
 	for _, e := range f.engines {
-		n, failures := 0, uint64(0)
-		for _, s := range f.sas {
-			if s.engine == e {
-				n++
-				failures += f.errors(s)[drop.SALDevice]
-			}
+		st := EngineState{SAs: e.sas, Drained: e.drained, Failed: e.down, Losses: e.losses, Trips: e.trips, LastFailure: e.lastFailure, FailedAt: e.failedAt}
+		for _, w := range f.workers[:f.made] {
+			l := w.lanes[e.index]
+			st.Jobs += atomic.LoadUint64(&l.taken)
+			st.Full += atomic.LoadUint64(&l.full)
+			st.Errors += atomic.LoadUint64(&l.fails)
+			back := l.back.Load()
+			st.InFlight += l.out.Load() - back
 		}
-		do(e.dev.Info(), e.caps, n, failures)
+		do(e.dev.Info(), e.caps, st)
 	}
 }

@@ -48,7 +48,7 @@ func (w *worker) insert(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, from p
 		w.drop(c, p, in, r, drop.ESPNoRoom)
 		return
 	}
-	if why := r.idle(); why != drop.None {
+	if why := w.may(c, r); why != drop.None {
 		w.drop(c, p, in, r, why)
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"vrouter/fastpath"
+	"vrouter/fastpath/feature/ipsec"
 	"vrouter/fastpath/feature/neigh"
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/feature/system"
@@ -60,8 +61,8 @@ func TestState(t *testing.T) {
 				Flows:   fastpath.Flows{Size: 1 << 20, Used: 5, Hits: 6, Misses: 7},
 				Neigh:   neigh.Stats{Entries: 12, Incomplete: 11, Created: 13, Evicted: 14, Refused: 15, Withheld: 16},
 				Engines: []fastpath.EngineInfo{
-					{Name: "cpu0", Kind: "software", ISA: "aes-ni", Ready: true, Modes: []string{"crypto"}, Algorithms: []string{"aes-gcm-16-128"}, SAs: 2, WindowMax: 8192},
-					{Name: "nic0", Kind: "inline", ISA: "x", Modes: []string{"crypto", "full"}, MaxSAs: 1024, Errors: 1}}}
+					{Name: "cpu0", Kind: "software", ISA: "aes-ni", Ready: true, Modes: []string{"crypto"}, Algorithms: []string{"aes-gcm-16-128"}, WindowMax: 8192, EngineState: ipsec.EngineState{SAs: 2}},
+					{Name: "nic0", Kind: "inline", ISA: "x", Modes: []string{"crypto", "full"}, MaxSAs: 1024, EngineState: ipsec.EngineState{Errors: 1}}}}
 		}
 		if q.Drops {
 			st.Drops = []fastpath.Drop{{Reason: "esp-replay", Severity: "attack?", Description: "ESP sequence number seen already.", Packets: 5,

@@ -49,6 +49,8 @@ type Engine struct {
 	last     *fastpath.Change
 	prepares int
 	queries  []fastpath.Query
+
+	operations []fastpath.Operation
 }
 
 // New makes an engine that holds nothing.
@@ -168,6 +170,27 @@ func (e *Engine) State(_ context.Context, q *fastpath.Query) (*fastpath.State, e
 // Events implements fastpath.Engine.
 func (e *Engine) Events(ctx context.Context, after uint64) (*fastpath.Events, error) {
 	return e.Log.Read(ctx, after)
+}
+
+// Operate implements fastpath.Engine: an engine "none" and an SA "none" are not there.
+func (e *Engine) Operate(_ context.Context, o *fastpath.Operation) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.operations = append(e.operations, *o)
+	switch {
+	case o.SA == "none":
+		return &fastpath.Refusal{Feature: "sa", Object: o.SA, Field: "Name", Reason: "there is no such SA"}
+	case o.Engine == "none":
+		return &fastpath.Refusal{Feature: "engine", Object: o.Engine, Field: "Name", Reason: "there is no such engine"}
+	}
+	return nil
+}
+
+// Operations gives what was asked for by Operate so far.
+func (e *Engine) Operations() []fastpath.Operation {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.operations)
 }
 
 // Close implements fastpath.Engine.

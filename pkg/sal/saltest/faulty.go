@@ -94,6 +94,16 @@ func (e *Faulty) Revive() {
 	}
 }
 
+// SAs is how many SAs all sessions have.
+func (e *Faulty) SAs() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for s := range e.sessions {
+		n += len(s.sas)
+	}
+	return n
+}
+
 // Info is the inner engine's, as a look-aside device.
 func (e *Faulty) Info() sal.DeviceInfo {
 	e.mu.Lock()
