@@ -34,8 +34,9 @@ func (b *Bell) Ring() {
 // read the descriptor.
 func (b *Bell) Answer() bool { return b.rung.Load() && b.rung.Swap(false) }
 
-// A Ringer is a PortQueue whose frames come from this process. RingAt has
-// whoever sends to it ring b, from now on; nil ends that. The bell then does
-// what Wake's descriptor would, which is not made. Like a queue's other methods
-// it belongs to the goroutine that has the queue.
+// A Ringer is a PortQueue whose frames come from this process, or an engine's
+// Queue whose jobs are done by other threads of it. RingAt has whoever sends to it,
+// or finishes a job, ring b, from now on; nil ends that. For a PortQueue the bell
+// then does what Wake's descriptor would, which is not made. Like a queue's other
+// methods it belongs to the goroutine that has the queue.
 type Ringer interface{ RingAt(b *Bell) }

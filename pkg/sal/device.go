@@ -36,6 +36,7 @@ type DeviceInfo struct {
 	Version  int    // of this contract
 	ISA      string // instruction set or hardware, for people
 	NUMANode int    // -1: none
+	Threads  int    // of this process that it computes on beside its callers'
 	Users    int    // applications that have it open
 	Shared   bool   // more may open it
 	Ready    bool

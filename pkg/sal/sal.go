@@ -19,7 +19,7 @@
 //	registry.go  the drivers a process was built with
 //
 // Drivers live in folders of their own, one for each: memory, afpacket and tap
-// for ports, cpu for crypto. Package saltest is the conformance suite that each
+// for ports, cpu and pool for crypto. Package saltest is the conformance suite that each
 // of them passes; gso is what port drivers of the kernel share.
 package sal
 
