@@ -21,7 +21,8 @@ func (h *holder) Poll(*pipeline.Ctx) int {
 	return 1
 }
 
-func (*holder) Busy(*pipeline.Ctx) bool { return false }
+func (*holder) Busy(*pipeline.Ctx) bool  { return false }
+func (*holder) Rings(*pipeline.Ctx) bool { return true }
 
 // TestCalmWithinTurn: a worker that has something in hand is not taken for one
 // that has nothing inside, though the turn before met nothing.

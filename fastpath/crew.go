@@ -81,10 +81,15 @@ func (e *Local) initCrew() error {
 	return nil
 }
 
-// room gives the runtime a processor beside those that workers never leave.
-func (k *crew) room(workers int) {
-	if runtime.GOMAXPROCS(0) < workers+1 {
-		runtime.GOMAXPROCS(workers + 1)
+// room gives the runtime a processor beside those that workers and threads of
+// engines hardly ever leave.
+func (e *Local) room(workers int) {
+	n := workers + 1
+	for _, d := range e.opt.Registry.Devices() {
+		n += d.Info().Threads
+	}
+	if runtime.GOMAXPROCS(0) < n {
+		runtime.GOMAXPROCS(n)
 	}
 }
 
@@ -252,7 +257,7 @@ func (e *Local) launch(i int) {
 	if e.opt.Manual {
 		return
 	}
-	e.crew.room(i + 1)
+	e.room(i + 1)
 	r.done = make(chan struct{})
 	e.done.Add(1)
 	w, cpu := e.workers[i], e.crew.cpu(i)

@@ -27,11 +27,16 @@ type Queue struct {
 	q    sal.Queue
 	sync bool
 	r    Resumer
+	ring sal.Ringer // nil: the engine wakes nobody
+	bell *sal.Bell  // that it rings
 	done [sal.Burst]sal.Job
 }
 
 // New makes a queue over an engine's queue. sync: the engine has Caps.Sync.
-func New(q sal.Queue, sync bool, r Resumer) *Queue { return &Queue{q: q, sync: sync, r: r} }
+func New(q sal.Queue, sync bool, r Resumer) *Queue {
+	ring, _ := q.(sal.Ringer)
+	return &Queue{q: q, sync: sync, r: r, ring: ring}
+}
 
 // Run hands jobs (at most sal.Burst) to the engine. The slice may be used again
 // on return.
@@ -43,6 +48,10 @@ func (q *Queue) Run(c *pipeline.Ctx, jobs []sal.Job) {
 		q.q.Do(jobs)
 		q.r.Done(c, jobs)
 		return
+	}
+	if q.ring != nil && q.bell != c.Bell {
+		q.bell = c.Bell
+		q.ring.RingAt(c.Bell)
 	}
 	if n := q.q.Submit(jobs); n < len(jobs) {
 		q.r.Full(c, jobs[n:])
@@ -63,6 +72,12 @@ func (q *Queue) Poll(c *pipeline.Ctx) int {
 
 // Busy tells whether jobs are under way.
 func (q *Queue) Busy(*pipeline.Ctx) bool { return !q.sync && q.q.InFlight() > 0 }
+
+// Rings tells whether jobs that are under way ring the worker's bell when they are
+// done. Without any under way it is true.
+func (q *Queue) Rings(c *pipeline.Ctx) bool {
+	return q.ring != nil && q.bell == c.Bell && c.Bell != nil || !q.Busy(c)
+}
 
 // InFlight is how many buffers the engine holds.
 func (q *Queue) InFlight() int {

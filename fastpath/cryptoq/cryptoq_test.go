@@ -88,3 +88,36 @@ func TestAsync(t *testing.T) {
 		t.Errorf("%d polled, done %v", n, r.done)
 	}
 }
+
+// ringing is an engine that rings.
+type ringing struct {
+	engine
+	bell *sal.Bell
+}
+
+func (r *ringing) RingAt(b *sal.Bell) { r.bell = b }
+
+// TestRings: an engine rings the bell of the worker that submits, also when that is
+// another than before; one that cannot ring makes the worker wait awake.
+func TestRings(t *testing.T) {
+	jobs := []sal.Job{{Cookie: 1}}
+	e := &ringing{engine: engine{depth: 8}}
+	q := New(e, false, &resumer{})
+	for range 2 {
+		c := &pipeline.Ctx{Bell: &sal.Bell{}}
+		if q.Run(c, jobs); e.bell != c.Bell || !q.Busy(c) || !q.Rings(c) {
+			t.Error("the engine does not ring the worker's bell")
+		}
+		if other := (&pipeline.Ctx{Bell: &sal.Bell{}}); q.Rings(other) {
+			t.Error("it is said to ring a bell that it does not know")
+		}
+	}
+	mute := New(&engine{depth: 8}, false, &resumer{})
+	c := &pipeline.Ctx{Bell: &sal.Bell{}}
+	if !mute.Rings(c) {
+		t.Error("with nothing under way a worker may sleep")
+	}
+	if mute.Run(c, jobs); mute.Rings(c) {
+		t.Error("an engine that cannot ring is said to")
+	}
+}

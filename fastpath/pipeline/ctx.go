@@ -48,6 +48,8 @@ type Ctx struct {
 	Pool   *sal.Pool
 	Cache  *sal.Cache
 	Worker int
+	// Bell wakes the worker, for those who finish its work elsewhere.
+	Bell *sal.Bell
 
 	// Now is the time in Unix nanoseconds: read once a turn, never going
 	// backwards while the process lives.

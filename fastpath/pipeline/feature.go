@@ -46,10 +46,12 @@ type Order struct {
 
 // A Poller has work that does not begin with a received packet (completions of
 // an engine). Poll is called once a turn and says how much it found; Busy says
-// that something is under way for which the worker must not sleep long.
+// that something is under way; Rings says that whatever is under way rings c.Bell
+// when it is done, so that the worker may sleep until then.
 type Poller interface {
 	Poll(c *Ctx) int
 	Busy(c *Ctx) bool
+	Rings(c *Ctx) bool
 }
 
 // Ticker is a feature that wants to be called about every 100 ms on the

@@ -42,7 +42,7 @@ func (w *Worker) Run(stop *atomic.Bool, cpu int) {
 			continue
 		}
 		switch {
-		case w.env.Busy.Load() || w.pending():
+		case w.env.Busy.Load() || w.pending() && !w.rings():
 			w.quiet = 0
 		case w.quiet == 0:
 			w.quiet = w.ctx.Now
@@ -67,6 +67,18 @@ func (w *Worker) pending() bool {
 		}
 	}
 	return false
+}
+
+// rings tells whether all that is under way in engines wakes the worker when it is
+// done. One that waits for such gives its core away after a while, perhaps to the
+// very thread that it waits for.
+func (w *Worker) rings() bool {
+	for _, p := range w.order.Pollers {
+		if !p.Rings(w.ctx) {
+			return false
+		}
+	}
+	return true
 }
 
 // Kick wakes the worker if it sleeps.

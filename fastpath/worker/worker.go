@@ -154,6 +154,7 @@ func New(env *pipeline.Env, cfg Config) (*Worker, error) {
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
 	w.bell.Init(w.wake)
+	ctx.Bell = &w.bell
 	w.events = make([]unix.EpollEvent, 64)
 	w.grace = env.Grace.Register()
 	return w, w.Ready()

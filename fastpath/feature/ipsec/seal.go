@@ -404,6 +404,16 @@ func (f *Feature) Poll(c *pipeline.Ctx) (n int) {
 	return n
 }
 
+// Rings implements pipeline.Poller.
+func (f *Feature) Rings(c *pipeline.Ctx) bool {
+	for _, l := range f.workers[c.Worker].lanes {
+		if !l.q.Rings(c) {
+			return false
+		}
+	}
+	return true
+}
+
 // Busy implements pipeline.Poller.
 func (f *Feature) Busy(c *pipeline.Ctx) bool {
 	for _, l := range f.workers[c.Worker].lanes {
