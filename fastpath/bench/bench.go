@@ -145,6 +145,15 @@ type Fill func(p unsafe.Pointer) uint16
 // Burst sends one burst into port a (or b) and gives the router's own cycles
 // and the number of packets that came out of the other port.
 func (r *Rig) Burst(in byte, fill Fill) (cycles uint64, sent int) {
+	r.load(in, fill)
+	t := burst.Rdtsc()
+	r.W.Turn()
+	cycles = burst.Rdtsc() - t
+	return cycles, r.collect()
+}
+
+// load puts a burst into port a (or b), where the worker finds it.
+func (r *Rig) load(in byte, fill Fill) {
 	from := r.a
 	if in == 'b' {
 		from = r.b
@@ -159,10 +168,6 @@ func (r *Rig) Burst(in byte, fill Fill) (cycles uint64, sent int) {
 	if n := from.Send(0, r.out[:]); n != len(r.out) {
 		r.B.Fatalf("the port took %d of %d frames", n, len(r.out))
 	}
-	t := burst.Rdtsc()
-	r.W.Turn()
-	cycles = burst.Rdtsc() - t
-	return cycles, r.collect()
 }
 
 // Sent are the frames that came out in the last Burst, to be looked at before

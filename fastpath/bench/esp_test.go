@@ -46,7 +46,10 @@ func tunnels(r *Rig, n int, dir sal.Direction) { keyed(r, n, dir, espKey) }
 // keyed does it with keys as long as the one given. Inbound SAs share it: the
 // generator plays all peers with one AEAD, so that its work leaves the caches as it
 // found them.
-func keyed(r *Rig, n int, dir sal.Direction, key []byte) {
+func keyed(r *Rig, n int, dir sal.Direction, key []byte) { keyedOn(r, n, dir, key, ipsec.Offload{}) }
+
+// keyedOn is keyed with the crypto where offload says.
+func keyedOn(r *Rig, n int, dir sal.Direction, key []byte, offload ipsec.Offload) {
 	given := key
 	var c fastpath.Change
 	for i := range n {
@@ -60,7 +63,7 @@ func keyed(r *Rig, n int, dir sal.Direction, key []byte) {
 		}
 		c.IPsec.SetPolicy = append(c.IPsec.SetPolicy, ipsec.Policy{Name: fmt.Sprint(dir, i), Direction: dir, Order: uint64(i), ReqID: uint64(i + 1), Selector: sel})
 		c.IPsec.SetSA = append(c.IPsec.SetSA, ipsec.SA{Name: fmt.Sprint(dir, i), ReqID: uint64(i + 1), SPI: firstSPI + uint32(i), Direction: dir,
-			Algorithm: sal.AESGCM16, Key: key, ReplayWindow: 64, Local: ownWAN, Remote: Hop(i % Hops), Selector: sel})
+			Algorithm: sal.AESGCM16, Key: key, ReplayWindow: 64, Local: ownWAN, Remote: Hop(i % Hops), Selector: sel, Offload: offload})
 	}
 	r.Apply(&c)
 }
