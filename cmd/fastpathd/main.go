@@ -33,6 +33,7 @@ import (
 	"vrouter/pkg/sal/ipsecmb"
 	"vrouter/pkg/sal/memory"
 	"vrouter/pkg/sal/pcap"
+	"vrouter/pkg/sal/pool"
 	"vrouter/pkg/sal/tap"
 )
 
@@ -41,6 +42,8 @@ type config struct {
 	socket, stateDir, pidFile string
 	buffers, large, workers   int
 	cpus                      []int
+	cryptoThreads             int
+	cryptoCPUs                []int
 	memoryLimit               int // MiB
 	nice                      int
 	lockMemory                bool
@@ -60,6 +63,8 @@ func parse(args []string, out io.Writer) (*config, error) {
 	f.IntVar(&c.large, "large-buffers", 2048, "packet buffers for jumbo frames and for fragmented packets that are whole again, of 67584 bytes each; memory is taken as they are used")
 	f.IntVar(&c.workers, "workers", 1, "poll loops, as long as the configuration does not say how many")
 	cpus := f.String("cpus", "", "processors of the workers, in order, with commas; other threads then stay off them")
+	f.IntVar(&c.cryptoThreads, "crypto-threads", 0, "threads of the look-aside engine pool0, which does crypto beside the workers; 0: there is no such engine")
+	cryptoCPUs := f.String("crypto-cpus", "", "processors of these threads, in order, with commas")
 	f.IntVar(&c.memoryLimit, "memory-limit", 1024, "MiB of heap from which the collector runs by itself")
 	f.IntVar(&c.nice, "nice", -10, "priority among processes, -20 to 19; 0: none in particular")
 	f.BoolVar(&c.lockMemory, "mlock", false, "keep all memory out of swap")
@@ -76,14 +81,13 @@ func parse(args []string, out io.Writer) (*config, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
-	for _, s := range strings.FieldsFunc(*cpus, func(r rune) bool { return r == ',' }) {
-		n, err := strconv.Atoi(strings.TrimSpace(s))
-		if err != nil || n < 0 {
-			return nil, fmt.Errorf("-cpus: %q is not the number of a processor", s)
-		}
-		c.cpus = append(c.cpus, n)
-	}
 	var err error
+	if c.cpus, err = processors("-cpus", *cpus); err != nil {
+		return nil, err
+	}
+	if c.cryptoCPUs, err = processors("-crypto-cpus", *cryptoCPUs); err != nil {
+		return nil, err
+	}
 	if c.gcmLevel, err = gcm.ParseLevel(*level); err == nil && !c.gcmLevel.Supported() {
 		err = fmt.Errorf("%v: %w", c.gcmLevel, gcm.ErrUnsupported)
 	}
@@ -100,8 +104,24 @@ func parse(args []string, out io.Writer) (*config, error) {
 		return nil, errors.New("-nice: -20 to 19")
 	case len(c.cpus) > c.workers:
 		return nil, errors.New("-cpus: more processors than workers")
+	case c.cryptoThreads < 0:
+		return nil, errors.New("-crypto-threads: 0 or more")
+	case len(c.cryptoCPUs) > c.cryptoThreads:
+		return nil, errors.New("-crypto-cpus: more processors than crypto threads")
 	}
 	return c, nil
+}
+
+// processors reads a list of processors.
+func processors(flag, list string) (l []int, err error) {
+	for _, s := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' }) {
+		n, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil || n < 0 {
+			return nil, fmt.Errorf("%s: %q is not the number of a processor", flag, s)
+		}
+		l = append(l, n)
+	}
+	return l, nil
 }
 
 func main() {
@@ -163,8 +183,27 @@ func run(ctx context.Context, c *config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	pin := func() {}
+	if c.cryptoThreads > 0 {
+		inner, err := cpu.NewLevel("pool0-threads", c.gcmLevel)
+		if err != nil {
+			return err
+		}
+		threads, err := pool.New("pool0", inner, pool.Options{Threads: c.cryptoThreads, CPUs: c.cryptoCPUs})
+		if err != nil {
+			return fmt.Errorf("-crypto-threads: %w", err)
+		}
+		defer threads.Close()
+		devices.AddDevice(threads)
+		pin = threads.Pin
+	}
+	keep := func(cpus []int) error {
+		err := reserve(usable, cpus)
+		pin() // it moved all threads
+		return err
+	}
 	engine, err := fastpath.New(fastpath.Options{Registry: devices, Buffers: c.buffers, Large: large, Workers: c.workers, CPUs: c.cpus,
-		Usable: usable, Reserve: func(cpus []int) error { return reserve(usable, cpus) }, StateDir: c.stateDir, Log: log})
+		Usable: usable, Reserve: keep, StateDir: c.stateDir, Log: log})
 	if err != nil {
 		return fmt.Errorf("starting the fast path: %w", err)
 	}

@@ -126,7 +126,7 @@ func (p *process) exit() int {
 
 func TestLife(t *testing.T) {
 	dir := t.TempDir()
-	p := start(t, dir)
+	p := start(t, dir, "--crypto-threads", "1")
 	c := p.dial()
 	ctx := context.Background()
 
@@ -135,12 +135,15 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	if caps.PID != p.cmd.Process.Pid || !slices.Equal(caps.Drivers, []string{"af-packet", "af-xdp", "memory", "pcap", "tap"}) ||
-		len(caps.Engines) == 0 || caps.Engines[0].Name != "cpu0" || !caps.Engines[0].Ready {
+		len(caps.Engines) < 2 || caps.Engines[0].Name != "cpu0" || !caps.Engines[0].Ready {
+		t.Fatalf("%+v", caps)
+	}
+	if x := caps.Engines[len(caps.Engines)-1]; x.Name != "pool0" || x.Kind != "look-aside" || !x.Ready {
 		t.Errorf("%+v", caps)
 	}
 	// An engine of a library is there if the library is.
 	_, err = ipsecmb.New("")
-	if n := len(caps.Engines); (n == 2) != (err == nil) || n == 2 && caps.Engines[1].Name != "ipsec-mb" {
+	if n := len(caps.Engines); (n == 3) != (err == nil) || n == 3 && caps.Engines[1].Name != "ipsec-mb" {
 		t.Errorf("%d engines; the library: %v", n, err)
 	}
 	if b, err := os.ReadFile(p.path("pid")); err != nil || strings.TrimSpace(string(b)) != strconv.Itoa(caps.PID) {
@@ -254,14 +257,15 @@ func TestKilled(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	c, err := parse([]string{"--socket=/s", "--state-dir", "/d", "--buffers=100", "--workers", "3", "--cpus", "1, 2", "--log-level=debug", "--pid", "/p"}, io.Discard)
+	c, err := parse([]string{"--socket=/s", "--state-dir", "/d", "--buffers=100", "--workers", "3", "--cpus", "1, 2", "--log-level=debug", "--pid", "/p", "--crypto-threads=2", "--crypto-cpus=0"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.socket != "/s" || c.stateDir != "/d" || c.buffers != 100 || c.workers != 3 || !slices.Equal(c.cpus, []int{1, 2}) || c.logLevel != slog.LevelDebug || c.pidFile != "/p" {
+	if c.socket != "/s" || c.stateDir != "/d" || c.buffers != 100 || c.workers != 3 || !slices.Equal(c.cpus, []int{1, 2}) || c.logLevel != slog.LevelDebug || c.pidFile != "/p" || c.cryptoThreads != 2 || !slices.Equal(c.cryptoCPUs, []int{0}) {
 		t.Errorf("%+v", c)
 	}
-	for _, args := range [][]string{{"--nope"}, {"--buffers", "0"}, {"--workers", "0"}, {"--cpus", "x"}, {"--cpus", "0,1"}, {"--cpus", "-1"}, {"--nice", "-21"}, {"--log-level", "loud"}, {"--gcm-level", "avx"}, {"word"}} {
+	for _, args := range [][]string{{"--nope"}, {"--buffers", "0"}, {"--workers", "0"}, {"--cpus", "x"}, {"--cpus", "0,1"}, {"--cpus", "-1"}, {"--nice", "-21"}, {"--log-level", "loud"}, {"--gcm-level", "avx"},
+		{"--crypto-threads", "-1"}, {"--crypto-cpus", "0"}, {"word"}} {
 		if _, err := parse(args, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%v is accepted", args)
 		}

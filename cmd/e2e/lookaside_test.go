@@ -1,0 +1,136 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"vrouter/cmd/internal/lab"
+	"vrouter/cmd/internal/site"
+)
+
+// TestLookAsideThreads: the IPv4 tunnel of the demo on an engine with threads of
+// its own, which both vRouters require: outbound on A and in both directions on B.
+// NETCONF lists the engine and says where the SAs are; packets go through in both
+// directions while SAs move to the engine, and away from it.
+func TestLookAsideThreads(t *testing.T) {
+	need(t, "tcpdump")
+	l, err := lab.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bedIn(t, l, "--fastpathd-arg=-crypto-threads=1")
+	b.ctl(b.A, "edit", "../../testdata/demo/site-a.xml", "--commit")
+	b.ctl(b.B, "edit", "../../testdata/demo/site-b.xml", "--commit")
+	b.resolve()
+	wan, err := b.Wan.Capture("wan", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := b.ctl(b.A, "show", "engines"); !strings.Contains(out, "pool0") || !strings.Contains(out, "look-aside") {
+		t.Errorf("the engines are shown as\n%s", out)
+	}
+	names := map[*site.VRouter][]string{b.A: {"b-v4-out"}, b.B: b.v4SAs(b.B)}
+	if len(names[b.B]) != 2 {
+		t.Fatalf("B has the SAs %v over IPv4", names[b.B])
+	}
+	move := func(to string, leaves string) {
+		t.Helper()
+		for v, sas := range names {
+			xml := ""
+			for _, n := range sas {
+				xml += "<sad-entry><name>" + n + "</name>" + leaves + "</sad-entry>"
+			}
+			b.edit(v, fmt.Sprintf(sadXML, xml))
+			for _, n := range sas {
+				if p := b.placement(v, n); p.Engine != to {
+					t.Errorf("%s: %s is on %q (%s, %s), want %s", v.Name, n, p.Engine, p.Mode, p.Reason, to)
+				}
+			}
+		}
+	}
+	there := b.stream(2000, 300)
+	back := b.streamFrom(b.HostB, "10.2.0.2:9003", b.HostA, "10.1.0.2:9002", 2000, 300)
+	time.Sleep(soak / 4)
+	move("pool0", `<offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>crypto</mode><policy>require</policy></offload>`)
+	time.Sleep(soak / 4)
+	move("cpu0", `<offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>software</mode></offload>`)
+	move("pool0", `<offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>crypto</mode><engine>pool0</engine></offload>`)
+	was := b.placement(b.A, "b-v4-out").Packets
+	time.Sleep(soak / 4)
+	if now := b.placement(b.A, "b-v4-out").Packets; now <= was {
+		t.Errorf("the SA on the engine has counted %d packets, and %d some time later", was, now)
+	}
+	for name, s := range map[string]*stream{"there": there, "back": back} {
+		if sent, lost, dup := s.end(); lost > 0 || dup > 0 || sent == 0 {
+			t.Errorf("%s: of %d packets %d were lost, %d came twice", name, sent, lost, dup)
+		}
+	}
+	for _, v := range []*site.VRouter{b.A, b.B} {
+		for _, reason := range []string{"esp-replay", "esp-late", "esp-bad-icv", "sal-queue-full", "sal-device"} {
+			if n := b.drops(v)[reason]; n > 0 {
+				t.Errorf("%s: %d packets dropped as %s", v.Name, n, reason)
+			}
+		}
+	}
+	wan.Stop()
+	b.noClear(wan)
+	noneTwice(t, wan.File)
+	b.buffersAccounted()
+}
+
+// placement is where an SA is served, and what has passed it.
+type placement struct {
+	Engine, Mode, Reason string
+	Packets              uint64
+}
+
+// sadOf reads the SAD of a vRouter.
+func (b *bed) sadOf(v *site.VRouter) (l []struct {
+	Name   string
+	Config struct {
+		Selector struct {
+			Local string `json:"local-prefix"`
+		} `json:"traffic-selector"`
+	} `json:"ipsec-sa-config"`
+	Placement struct{ Engine, Mode, Reason string } `json:"vrouter-sal:placement"`
+	Counters  struct {
+		Packets uint64 `json:"packets,string"`
+	} `json:"vrouter-sal:counters"`
+}) {
+	b.t.Helper()
+	out := b.ctl(v, "show", "ipsec", "sa", "--json")
+	var all map[string]map[string]map[string]json.RawMessage
+	err := json.Unmarshal([]byte(out), &all)
+	if err == nil {
+		err = json.Unmarshal(all["ietf-i2nsf-ikeless:ipsec-ikeless"]["sad"]["sad-entry"], &l)
+	}
+	if err != nil {
+		b.t.Fatalf("%v in %s", err, out)
+	}
+	return l
+}
+
+func (b *bed) placement(v *site.VRouter, name string) placement {
+	b.t.Helper()
+	for _, s := range b.sadOf(v) {
+		if s.Name == name {
+			return placement{s.Placement.Engine, s.Placement.Mode, s.Placement.Reason, s.Counters.Packets}
+		}
+	}
+	b.t.Fatalf("%s has no SA %s", v.Name, name)
+	panic("not reached")
+}
+
+// v4SAs names the SAs of a vRouter whose inner packets are IPv4.
+func (b *bed) v4SAs(v *site.VRouter) (l []string) {
+	b.t.Helper()
+	for _, s := range b.sadOf(v) {
+		if strings.Contains(s.Config.Selector.Local, ".") {
+			l = append(l, s.Name)
+		}
+	}
+	return l
+}
