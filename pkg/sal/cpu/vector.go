@@ -47,17 +47,22 @@ func (q *queue) burst(jobs []sal.Job) {
 	seal, open := &v.way[0], &v.way[1]
 	seal.n, open.n = 0, 0
 	others := 0
+	var r *record // of last
+	var last sal.SA
 	for i := range jobs {
 		j := &jobs[i]
-		var c *chunk
-		if j.SA/chunkSAs < maxChunks {
-			c = q.r.chunks[j.SA/chunkSAs].Load()
+		if j.SA != last { // 0 is never an SA
+			last, r = j.SA, nil
+			if k := last / chunkSAs; k < maxChunks {
+				if c := q.r.chunks[k].Load(); c != nil {
+					r = &c.recs[last%chunkSAs]
+				}
+			}
 		}
-		if c == nil {
+		if r == nil {
 			j.Status = sal.StatusNoSA
 			continue
 		}
-		r := &c.recs[j.SA%chunkSAs]
 		// Only what is live may be looked at further, and stays what it is until
 		// this call ends: a record between two SAs is being written.
 		if r.state.Load() != live {
