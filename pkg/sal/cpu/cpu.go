@@ -3,7 +3,8 @@
 // extended sequence numbers: AES-GCM-16 (RFC 4106), AES-CBC (RFC 3602), AES-CTR
 // (RFC 3686) and NULL (RFC 2410) with HMAC (RFC 4868, RFC 2404) by the standard
 // library, ChaCha20-Poly1305 (RFC 7634) by golang.org/x/crypto. AES-GCM is done by
-// package gcm where the processor has what that takes, a burst at a time.
+// package gcm where the processor has what that takes, a burst at a time: NewLevel
+// forces the instructions.
 //
 //	cpu.go      the engine: open, shared or alone, gone
 //	records.go  the SAs of one session: chunks of records
