@@ -5,6 +5,7 @@
 //	saltest.go  Run: the suite for engines, and how its tests talk to one
 //	vectors.go  known answers
 //	crypto.go   the tests of the packet path, with AES-GCM
+//	async.go    full queues, and who is woken by jobs that are done
 //	esp.go      the packet path with all other algorithms
 //	control.go  the tests of discovery, SAs, groups, events
 //	faulty.go   Faulty: an engine with faults
@@ -48,7 +49,7 @@ func Run(t *testing.T, new func() sal.Device, o ...Options) {
 		{"KnownAnswers", testKnownAnswers}, {"Lengths", testLengths}, {"Mixed", testMixed}, {"BadICV", testBadICV},
 		{"NoSA", testNoSA}, {"NoRoom", testNoRoom}, {"KeyIsCopied", testKeyIsCopied}, {"Stats", testStats},
 		{"Order", testOrder}, {"DelSAInFlight", testDelSAInFlight}, {"DelSAUnderTraffic", testDelSAUnderTraffic},
-		{"ManyQueues", testManyQueues}, {"Allocations", testAllocations},
+		{"ManyQueues", testManyQueues}, {"QueueFull", testQueueFull}, {"Rings", testRings}, {"Allocations", testAllocations},
 		{"ESP/KnownAnswers", testESPKnownAnswers}, {"ESP/Lengths", testESPLengths}, {"ESP/Mixed", testESPMixed},
 		{"ESP/BadICV", testESPBadICV}, {"ESP/Room", testESPRoom}, {"ESP/IVs", testESPIVs},
 		{"ESP/Large", testESPLarge}, {"ESP/Allocations", testESPAllocations}, {"ESP/Refusals", testESPRefusals},
