@@ -27,6 +27,7 @@ import (
 	"vrouter/fastpath/rpc"
 	"vrouter/pkg/gcm"
 	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/afalg"
 	"vrouter/pkg/sal/afpacket"
 	"vrouter/pkg/sal/afxdp"
 	"vrouter/pkg/sal/cpu"
@@ -50,6 +51,7 @@ type config struct {
 	gcmLevel                  gcm.Level
 	logLevel                  slog.Level
 	version                   bool
+	kernelCrypto              bool
 }
 
 func parse(args []string, out io.Writer) (*config, error) {
@@ -69,6 +71,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	f.IntVar(&c.nice, "nice", -10, "priority among processes, -20 to 19; 0: none in particular")
 	f.BoolVar(&c.lockMemory, "mlock", false, "keep all memory out of swap")
 	level := f.String("gcm-level", gcm.Best().String(), "instructions for AES-GCM: vaes512, vaes256, aesni or none (the standard library), as far as the processor has them")
+	f.BoolVar(&c.kernelCrypto, "kernel-crypto", false, "offer the kernel's crypto (AF_ALG, perhaps a device behind it) as the look-aside engine \"kernel\"")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	f.BoolVar(&c.version, "version", false, "print the version and end")
 	f.Usage = func() {
@@ -254,6 +257,13 @@ func registry(c *config, log *slog.Logger) (*sal.Registry, error) {
 		log.Warn("crypto engine left out", "engine", "ipsec-mb", "err", err)
 	} else {
 		log.Debug("crypto engine left out", "engine", "ipsec-mb", "err", err)
+	}
+	if c.kernelCrypto {
+		e, err := afalg.New("kernel")
+		if err != nil {
+			return nil, fmt.Errorf("-kernel-crypto: %w", err)
+		}
+		r.AddDevice(e)
 	}
 	return r, nil
 }

@@ -34,7 +34,7 @@ type VM struct {
 var guestModules = []string{
 	"virtio_pci", "virtio_console", "virtio_net", "virtio-rng",
 	"xfrm_user", "esp4", "esp6", "xfrm_interface", "dummy", "veth", "sit", "ip_tunnel", "tunnel6",
-	"drbg", "jitterentropy_rng", "gcm", "ghash-generic", "ghash-clmulni-intel", "seqiv", "echainiv", "authenc", "authencesn", "ctr", "cbc", "hmac", "aesni-intel",
+	"algif_aead", "drbg", "jitterentropy_rng", "gcm", "ghash-generic", "ghash-clmulni-intel", "seqiv", "echainiv", "authenc", "authencesn", "ctr", "cbc", "hmac", "aesni-intel",
 	"sha512_generic", "sha256-ssse3", "sha512-ssse3", "chacha20poly1305", "chacha-x86_64", "poly1305-x86_64", "chacha_generic", "poly1305_generic",
 }
 
