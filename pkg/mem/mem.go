@@ -24,8 +24,10 @@ package mem
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"runtime"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -127,17 +129,23 @@ func Map(size int, o Options) (*Region, error) {
 }
 
 // MapSecret maps memory for keys: Map with Secret and with Lock, without Lock where
-// that is not allowed. [Region.Locked] tells which it came to be: keys in swap are a
-// lesser evil than no keys, but somebody should hear of it.
+// that is not allowed. [Region.Locked] tells which it came to be, and the log says
+// once that there is such memory: keys in swap are a lesser evil than no keys, but
+// somebody should hear of it.
 func MapSecret(size int, o Options) (*Region, error) {
 	o.Secret, o.Lock = true, true
 	r, err := Map(size, o)
 	if errors.Is(err, ErrLock) {
+		unlocked.Do(func() {
+			slog.Warn("keys may reach swap: raise RLIMIT_MEMLOCK or give CAP_IPC_LOCK", "err", err)
+		})
 		o.Lock = false
 		return Map(size, o)
 	}
 	return r, err
 }
+
+var unlocked sync.Once
 
 // Locked tells whether the region stays out of swap because it was mapped with
 // Lock. Memory of the Go heap (race builds) does not.

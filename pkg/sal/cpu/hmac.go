@@ -143,7 +143,7 @@ type arena struct {
 }
 
 func newArena(size int) (*arena, error) {
-	r, err := secret(size, mem.Options{SmallPages: true})
+	r, err := mem.MapSecret(size, mem.Options{SmallPages: true})
 	if err != nil {
 		return nil, err
 	}

@@ -158,7 +158,7 @@ type chunk struct {
 }
 
 func newChunk() (*chunk, error) {
-	r, err := secret(chunkSAs*recLen, mem.Options{})
+	r, err := mem.MapSecret(chunkSAs*recLen, mem.Options{})
 	if err != nil {
 		return nil, err
 	}

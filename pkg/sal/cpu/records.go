@@ -2,12 +2,9 @@ package cpu
 
 import (
 	"fmt"
-	"log/slog"
-	"sync"
 	"sync/atomic"
 
 	"vrouter/pkg/gcm"
-	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
 	"vrouter/pkg/sal/internal/session"
 )
@@ -21,20 +18,6 @@ type records struct {
 
 // Check holds a config against Caps.
 func (r *records) Check(c *sal.SAConfig) error { return session.CheckCrypto(c) }
-
-// secret maps memory for what holds keys.
-func secret(size int, o mem.Options) (*mem.Region, error) {
-	r, err := mem.MapSecret(size, o)
-	if err == nil && !r.Locked() {
-		unlocked.Do(func() {
-			slog.Warn("keys of SAs may reach swap: their memory cannot be locked; raise RLIMIT_MEMLOCK or give CAP_IPC_LOCK", "bytes", size)
-		})
-	}
-	return r, err
-}
-
-// unlocked lets a process say once that it cannot lock memory.
-var unlocked sync.Once
 
 // Room maps the chunk of a record.
 func (r *records) Room(h sal.SA) error {

@@ -18,7 +18,7 @@ type vector struct {
 }
 
 func newVector() (*mem.Region, *vector, error) {
-	r, err := secret(int(unsafe.Sizeof(vector{})), mem.Options{SmallPages: true})
+	r, err := mem.MapSecret(int(unsafe.Sizeof(vector{})), mem.Options{SmallPages: true})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -135,7 +135,7 @@ var load = sync.OnceValues(func() (*library, error) {
 // manager makes the library's state of one queue, in memory that is kept out of
 // core files. Whoever calls it unmaps it, which wipes it.
 func (l *library) manager() (*mem.Region, error) {
-	r, err := mem.Map(int(l.managerSize), mem.Options{Secret: true, SmallPages: true})
+	r, err := mem.MapSecret(int(l.managerSize), mem.Options{SmallPages: true})
 	if err != nil {
 		return nil, fmt.Errorf("memory for the library: %v: %w", err, sal.ErrFull)
 	}

@@ -58,7 +58,7 @@ func (r *records) Queue(_ int, pool *sal.Pool) (session.Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := mem.Map(int(unsafe.Sizeof(own{})), mem.Options{Secret: true, SmallPages: true})
+	a, err := mem.MapSecret(int(unsafe.Sizeof(own{})), mem.Options{SmallPages: true})
 	if err != nil {
 		_ = m.Unmap()
 		return nil, fmt.Errorf("memory: %v: %w", err, sal.ErrFull)

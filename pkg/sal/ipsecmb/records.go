@@ -66,7 +66,7 @@ type records struct {
 }
 
 func newRecords(e *Engine, s *session.Session) (*records, error) {
-	m, err := mem.Map(512, mem.Options{Secret: true, SmallPages: true})
+	m, err := mem.MapSecret(512, mem.Options{SmallPages: true})
 	if err != nil {
 		return nil, fmt.Errorf("memory for keys: %v: %w", err, sal.ErrFull)
 	}
@@ -94,7 +94,7 @@ func (r *records) Room(h sal.SA) error {
 	if r.chunks[k].Load() != nil {
 		return nil
 	}
-	m, err := mem.Map(chunkSAs*recLen, mem.Options{Secret: true})
+	m, err := mem.MapSecret(chunkSAs*recLen, mem.Options{})
 	if err != nil {
 		return fmt.Errorf("memory for SAs: %v: %w", err, sal.ErrFull)
 	}
