@@ -209,6 +209,7 @@ func everything() *fastpath.State {
 		Policies: []ipsec.PolicyState{{Name: "to-b"}},
 		Drops:    []fastpath.Drop{{Reason: "x", Severity: "fault", Description: "y", Packets: 1, Ifaces: []fastpath.IfaceDrop{{Iface: "wan0", Packets: 1}}}},
 		Process: &fastpath.Process{PID: 1, StartedAt: 1, Label: "1", Workers: []fastpath.Worker{{CPU: 1, Queues: []fastpath.WorkerQueue{{Iface: "eth0"}}}},
-			Engines: []fastpath.EngineInfo{{Name: "cpu0", Kind: "software", ISA: "x", Modes: []string{"crypto"}, Algorithms: []string{"x"}, MaxSAs: 1, WindowMax: 1}}},
+			Engines: []fastpath.EngineInfo{{Name: "cpu0", Kind: "software", ISA: "x", Modes: []string{"crypto"}, Algorithms: []string{"x"}, MaxSAs: 1, WindowMax: 1, QueueDepth: 1,
+				EngineState: ipsec.EngineState{LastFailure: "x", FailedAt: 1}}}},
 	}
 }

@@ -162,6 +162,9 @@ func New(o Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := (operator{engine, bindings}).serve(s.netconf); err != nil {
+		return nil, err
+	}
 	return s, s.netconf.HandleRPC(history.Module, "rollback", past.Rollback)
 }
 

@@ -126,13 +126,13 @@ func canned() *fastpath.State {
 			{Key: neigh.Key{Iface: "wan0", Addr: addr("192.0.2.2")}, MAC: [6]byte{2, 0, 0, 0, 9, 9}, Origin: neigh.Static, Reach: neigh.Reachable},
 		},
 		SAs: []ipsec.SAState{
-			{Name: "b-out", SPI: 4096, Direction: sal.Outbound, AddedAt: began, Packets: 1000, Bytes: 1500000, Seq: 4294967300, Engine: "cpu", Mode: "software", Reason: "asked for",
+			{Name: "b-out", SPI: 4096, Direction: sal.Outbound, AddedAt: began, Packets: 1000, Bytes: 1500000, Seq: 4294967300, Engine: "cpu", Mode: "software", Reason: "asked for", AsWanted: true,
 				OuterMTU: 1400, InnerMTU: 1346, PathMTU: 1400, PathLeft: 599 * time.Second, Expired: []string{"soft-packets"}},
-			{Name: "c-out", SPI: 4098, Direction: sal.Outbound, AddedAt: began, Seq: 7, Packets: 7, Bytes: 700, Engine: "cpu", Mode: "software", Reason: "asked for",
+			{Name: "c-out", SPI: 4098, Direction: sal.Outbound, AddedAt: began, Seq: 7, Packets: 7, Bytes: 700, Engine: "cpu", Mode: "software", Reason: "asked for", AsWanted: true,
 				OuterMTU: 1500, InnerMTU: 1418, Peer: netip.MustParseAddrPort("[2001:db8:77::7]:20001"), MovedAt: began},
 			{Name: "b-in", SPI: 4097, Direction: sal.Inbound, AddedAt: began, Packets: 900, Bytes: 1300000, Seq: 950, Window: 1024,
 				Late:   []ipsec.Late{{Packets: 880}, {From: 1, To: 1, Packets: 17}, {From: 64, To: 127, Packets: 3}, {From: 1024, To: 2047, Dropped: 2}},
-				Errors: []ipsec.Error{{Reason: "esp-icv", Packets: 3}, {Reason: "esp-replay", Packets: 12}}, Engine: "cpu", Mode: "software", Reason: "asked for"},
+				Errors: []ipsec.Error{{Reason: "esp-icv", Packets: 3}, {Reason: "esp-replay", Packets: 12}}, Engine: "cpu", Mode: "software", Reason: "asked for", AsWanted: true},
 		},
 		Policies: []ipsec.PolicyState{{Name: "b-out", Packets: 1000, Bytes: 1500000}, {Name: "b-in", Packets: 900, Bytes: 1300000}, {Name: "icmp", Packets: 4, Bytes: 336}},
 		Drops: []fastpath.Drop{

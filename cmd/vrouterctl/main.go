@@ -130,7 +130,7 @@ func (a *app) command() *cobra.Command {
 	}
 
 	root.AddCommand(a.showCommand(), a.editCommand(), a.diffCommand(), a.validateCommand(), a.commitCommand(), a.discardCommand(),
-		a.rollbackCommand(), a.copyCommand(), a.rpcCommand(), a.eventsCommand())
+		a.rollbackCommand(), a.copyCommand(), a.salCommand(), a.rpcCommand(), a.eventsCommand())
 	return root
 }
 

@@ -87,6 +87,12 @@ func engines(root *data.Container) *table {
 		if val(e, "ready") == "true" {
 			ready = "yes"
 		}
+		switch {
+		case val(e, "health", "failed") == "true":
+			ready = "failed"
+		case val(e, "health", "drained") == "true":
+			ready = "drained"
+		}
 		t.add(val(e, "name"), val(e, "kind"), val(e, "isa"), ready, strings.Join(values(e, "mode"), " "), strings.Join(values(e, "algorithm"), " "),
 			count(e, "sas"), val(e, "max-sas"), count(e, "errors"))
 	}

@@ -21,6 +21,8 @@ const (
 	root = "/ietf-i2nsf-ikeless:ipsec-ikeless"
 	spd  = root + "/spd/spd-entry"
 	sad  = root + "/sad/sad-entry"
+
+	defaults = "/vrouter-sal:sal/default-offload"
 )
 
 // Binding is the binding.Binding of IPsec.
@@ -28,6 +30,7 @@ type Binding struct {
 	schema      *yang.Schema
 	spd, sad    *yang.Node
 	dscps       *yang.Node // the list of an SA's DSCP mapping
+	offload     *yang.Node // of SAs that do not say it
 	policies    *fill.Filler[view.Ipsec_SpdEntry]
 	explicit    *fill.Filler[view.Ipsec_SpdEntry]
 	sas         *fill.Filler[view.Ipsec_SadEntry]
@@ -40,6 +43,7 @@ type Binding struct {
 // New makes the binding of a schema.
 func New(s *yang.Schema, r binding.Reader) (*Binding, error) {
 	b := &Binding{schema: s, spd: s.Find(spd), sad: s.Find(sad), state: r, known: newDatabases()}
+	b.offload = s.Find(defaults)
 	b.dscps = s.Find(sad + "/ipsec-sa-config/tunnel/dscp-mapping")
 	var err error
 	if b.policies, err = fill.New[view.Ipsec_SpdEntry](b.spd); err != nil {
@@ -62,4 +66,4 @@ func New(s *yang.Schema, r binding.Reader) (*Binding, error) {
 func (b *Binding) Name() string { return "ipsec" }
 
 // Owns implements binding.Binding.
-func (b *Binding) Owns() []string { return []string{root} }
+func (b *Binding) Owns() []string { return []string{root, defaults} }

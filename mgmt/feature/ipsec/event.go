@@ -1,6 +1,8 @@
 package ipsec
 
 import (
+	"math"
+
 	"vrouter/fastpath"
 	"vrouter/fastpath/event"
 	"vrouter/mgmt/binding"
@@ -31,6 +33,26 @@ func (b *Binding) Event(e *fastpath.Event) (string, func(binding.Content)) {
 			c.Uint("port", uint64(e.SA.Peer.Port()))
 			c.Text("previous-address", e.SA.Before.Addr().String())
 			c.Uint("previous-port", uint64(e.SA.Before.Port()))
+		}
+	case event.SAMigrated:
+		return "vrouter-sal:sa-migrated", func(c binding.Content) {
+			c.Text("ipsec-sa-name", e.Object)
+			c.Text("engine", e.Engine)
+			c.Text("previous-engine", e.Before)
+			c.Text("reason", e.Text)
+			c.Gauge("untold", e.Alike, math.MaxUint32)
+		}
+	case event.OffloadNotMet:
+		return "vrouter-sal:offload-not-met", func(c binding.Content) {
+			c.Text("ipsec-sa-name", e.Object)
+			c.Text("engine", e.Engine)
+			c.Text("reason", e.Text)
+			c.Gauge("untold", e.Alike, math.MaxUint32)
+		}
+	case event.ICVAlarm, event.ReplayAlarm:
+		return "vrouter-sal:" + e.Kind.String(), func(c binding.Content) {
+			c.Text("ipsec-sa-name", e.Object)
+			c.Uint("packets", e.Count)
 		}
 	case event.BadSPI:
 		return module + "sadb-bad-spi", func(c binding.Content) { c.Uint("spi", uint64(e.SPI)) }

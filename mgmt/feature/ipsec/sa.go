@@ -24,6 +24,7 @@ var (
 		view.Ipsec_SadEntry_Offload_Policy_prefer:  ipsec.Prefer,
 		view.Ipsec_SadEntry_Offload_Policy_require: ipsec.Require,
 	}
+	policyWords = map[string]ipsec.OffloadPolicy{"require": ipsec.Require} // prefer is the zero value
 	softActions = map[view.E_Ipsec_SadEntry_IpsecSaConfig_SaLifetimeSoft_Action]ipsec.SoftAction{
 		view.Ipsec_SadEntry_IpsecSaConfig_SaLifetimeSoft_Action_replace:        ipsec.Replace,
 		view.Ipsec_SadEntry_IpsecSaConfig_SaLifetimeSoft_Action_terminate_hold: ipsec.TerminateHold,
@@ -42,17 +43,15 @@ const (
 // sa makes the SA of an SAD entry, whose direction is open where the entry does
 // not say it, and what policies must know of it. No error says anything of the
 // key but its length.
-func (b *Binding) sa(c *data.Container) (ipsec.SA, *sa, data.Errors) {
+// def is how SAs are served that do not say it.
+func (b *Binding) sa(c *data.Container, def ipsec.Offload) (ipsec.SA, *sa, data.Errors) {
 	v := b.sas.Fill(c)
 	at := problems{path: func() string { return b.pathOf(b.sad, *v.Name) }}
 	cfg, sel := v.IpsecSaConfig, v.IpsecSaConfig.TrafficSelector
 	s := ipsec.SA{Name: *v.Name, ReqID: *v.Reqid, SPI: *cfg.Spi, Direction: saDirections[v.Direction],
 		ESN: *cfg.ExtSeqNum, ReplayWindow: *cfg.AntiReplayWindowSize,
 		Selector: at.selector(saSelector, *sel.LocalPrefix, *sel.RemotePrefix, *sel.InnerProtocol, ports(sel.LocalPorts), ports(sel.RemotePorts)),
-		Offload:  ipsec.Offload{Mode: modes[v.Offload.Mode], Policy: offloadPolicies[v.Offload.Policy]},
-	}
-	if v.Offload.Engine != nil {
-		s.Offload.Engine = *v.Offload.Engine
+		Offload:  offload(v, def),
 	}
 	if l := cfg.SaLifetimeSoft; l != nil {
 		s.Soft = lifetime(l.Time, l.Bytes, l.Packets, l.Idle)
@@ -79,6 +78,38 @@ func (b *Binding) sa(c *data.Container) (ipsec.SA, *sa, data.Errors) {
 	}
 	return s, &sa{dir: s.Direction, derived: v.Direction == view.Ipsec_SadEntry_Direction_UNSET, reqid: s.ReqID, mode: s.Mode, local: s.Local, remote: s.Remote,
 		esn: s.ESN, window: s.ReplayWindow, algorithm: algorithm{s.Algorithm, keyBits(&s)}, integrity: s.Integrity}, nil
+}
+
+// offload is where an SA is wanted.
+func offload(v *view.Ipsec_SadEntry, def ipsec.Offload) ipsec.Offload {
+	x := v.Offload
+	if x == nil || x.Mode == view.Ipsec_SadEntry_Offload_Mode_UNSET && x.Policy == view.Ipsec_SadEntry_Offload_Policy_UNSET && x.Engine == nil {
+		return def
+	}
+	o := ipsec.Offload{Mode: modes[x.Mode], Policy: offloadPolicies[x.Policy]}
+	if o.Mode == "" {
+		o.Mode = modes[view.Ipsec_SadEntry_Offload_Mode_software]
+	}
+	if x.Engine != nil {
+		o.Engine = *x.Engine
+	}
+	return o
+}
+
+// defaultOffload is /sal/default-offload of a tree.
+func (b *Binding) defaultOffload(tree *data.Container) (o ipsec.Offload) {
+	c := tree.Sub(b.offload.Up).Sub(b.offload)
+	get := func(name string) string {
+		n := b.offload.ChildByName(name)
+		if v, _, ok := c.Value(n); ok {
+			return v.Text
+		}
+		if len(n.Default) == 0 {
+			return ""
+		}
+		return n.Default[0]
+	}
+	return ipsec.Offload{Mode: get("mode"), Policy: policyWords[get("policy")], Engine: get("engine")}
 }
 
 // lifetime is what two containers of the model have; a leaf that is not there is

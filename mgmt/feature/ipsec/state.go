@@ -79,6 +79,7 @@ func writeSA(w *oper.Writer, s *ipsec.SAState) {
 			w.Text("engine", s.Engine)
 			w.Text("mode", s.Mode)
 			w.Text("reason", s.Reason)
+			w.Bool("as-wanted", s.AsWanted)
 		}
 	})
 	if s.Peer.IsValid() {

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 
+	"vrouter/fastpath/feature/ipsec"
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/data"
 	"vrouter/mgmt/internal/touch"
@@ -21,8 +22,9 @@ func (b *Binding) Translate(c *binding.Commit) error {
 		dbs = newDatabases()
 	}
 	t := &translation{b: b, c: c, ch: begin(dbs, c.Full), spd: listOf(c.New, b.spd), sad: listOf(c.New, b.sad)}
+	t.def = b.defaultOffload(c.New)
 	if !c.Full {
-		t.oldSPD = listOf(c.Old, b.spd)
+		t.oldSPD, t.oldDef = listOf(c.Old, b.spd), b.defaultOffload(c.Old)
 	}
 	t.entries()
 	t.join()
@@ -44,6 +46,8 @@ type translation struct {
 	errs data.Errors
 	// The lists of the new tree, and the SPD as it was, nil in a Full commit.
 	spd, sad, oldSPD *data.List
+	// How SAs are served that do not say it.
+	def, oldDef ipsec.Offload
 	// What was looked at, by name.
 	policies, sas []string
 }
@@ -83,6 +87,15 @@ func (t *translation) entries() {
 		}
 		t.sa(name, e.Old, e.New)
 	}
+	if !t.c.Full && t.def != t.oldDef {
+		t.sad.Each(func(name string, n data.Node) bool {
+			if !again[name] {
+				again[name] = true
+				t.sa(name, entry(t.sad, name), entry(t.sad, name))
+			}
+			return true
+		})
+	}
 	turned := t.ch.turned()
 	slices.Sort(turned)
 	for _, name := range turned {
@@ -118,7 +131,7 @@ func order(spd *data.List, name string) uint64 {
 
 // sa translates an SAD entry. old is what it was, nil where it was not.
 func (t *translation) sa(name string, old, c *data.Container) {
-	s, about, errs := t.b.sa(c)
+	s, about, errs := t.b.sa(c, t.def)
 	if t.errs = append(t.errs, errs...); len(errs) > 0 {
 		return
 	}
@@ -141,7 +154,7 @@ func (t *translation) sa(name string, old, c *data.Container) {
 	t.ch.setSA(name, about)
 	t.sas = append(t.sas, name)
 	if old != nil && known != nil {
-		was, _, _ := t.b.sa(old)
+		was, _, _ := t.b.sa(old, t.oldDef)
 		if orient(&was, known.dir); reflect.DeepEqual(was, s) {
 			return
 		}

@@ -13,12 +13,15 @@ import (
 const (
 	root = "/vrouter-fastpath:fastpath"
 	sal  = "/vrouter-sal:sal"
+
+	alarm = sal + "/alarm"
 )
 
 // Binding is the binding.Binding of the data plane itself.
 type Binding struct {
 	schema   *yang.Schema
 	top, sal *yang.Node
+	alarm    *yang.Node
 	fill     *fill.Filler[fastpath.Fastpath_Fastpath]
 	state    binding.Reader
 	restarts func() int
@@ -27,7 +30,7 @@ type Binding struct {
 // New makes the binding of a schema. restarts tells how often the data plane
 // had to be started again.
 func New(s *yang.Schema, r binding.Reader, restarts func() int) (*Binding, error) {
-	b := &Binding{schema: s, top: s.Find(root), sal: s.Find(sal), state: r, restarts: restarts}
+	b := &Binding{schema: s, top: s.Find(root), sal: s.Find(sal), alarm: s.Find(alarm), state: r, restarts: restarts}
 	var err error
 	if b.fill, err = fill.New[fastpath.Fastpath_Fastpath](b.top); err != nil {
 		return nil, err
@@ -40,5 +43,5 @@ func (b *Binding) Name() string { return "global" }
 
 // Owns implements binding.Binding.
 func (b *Binding) Owns() []string {
-	return []string{root + "/worker/polling", root + "/worker/count", root + "/worker/core", root + "/worker/spreading"}
+	return []string{root + "/worker/polling", root + "/worker/count", root + "/worker/core", root + "/worker/spreading", alarm}
 }

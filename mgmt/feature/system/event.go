@@ -8,10 +8,11 @@ import (
 
 // Event implements binding.EventSource.
 func (b *Binding) Event(e *fastpath.Event) (string, func(binding.Content)) {
-	if e.Kind != event.EngineLost {
+	name := map[event.Kind]string{event.EngineLost: "vrouter-sal:engine-lost", event.EngineBack: "vrouter-sal:engine-back"}[e.Kind]
+	if name == "" {
 		return "", nil
 	}
-	return "vrouter-sal:engine-lost", func(c binding.Content) {
+	return name, func(c binding.Content) {
 		c.Text("engine", e.Object)
 		c.Text("reason", e.Text)
 	}

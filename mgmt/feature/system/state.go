@@ -162,8 +162,17 @@ func engine(w *oper.Writer, x *fastpath.EngineInfo) {
 		if k, ok := kinds[x.Kind]; ok {
 			w.Text("kind", k)
 		}
+		w.Text("driver", x.Driver)
 		w.Text("isa", x.ISA)
+		if x.NUMANode >= 0 {
+			w.Uint("numa-node", uint64(x.NUMANode))
+		}
 		w.Bool("ready", x.Ready)
+		w.Gauge("queues", uint64(max(0, x.Queues)), math.MaxUint32)
+		if x.QueueDepth > 0 {
+			w.Gauge("queue-depth", uint64(x.QueueDepth), math.MaxUint32)
+		}
+		w.Bool("extended-sequence-numbers", x.ESN)
 		for _, m := range x.Modes {
 			if m == "crypto" && x.Kind == "software" {
 				m = "software" // crypto on the worker's own core
@@ -181,5 +190,20 @@ func engine(w *oper.Writer, x *fastpath.EngineInfo) {
 			w.Gauge("window-max", uint64(x.WindowMax), math.MaxUint32)
 		}
 		w.Uint("errors", x.Errors)
+		w.In("load", func() {
+			w.Uint("packets", x.Jobs)
+			w.Gauge("in-flight", x.InFlight, math.MaxUint32)
+			w.Uint("queue-full", x.Full)
+		})
+		w.In("health", func() {
+			w.Bool("drained", x.Drained)
+			w.Bool("failed", x.Failed)
+			w.Uint("losses", x.Losses)
+			w.Uint("watchdog-trips", x.Trips)
+			if x.FailedAt != 0 {
+				w.Text("last-failure", x.LastFailure)
+				w.Time("last-failure-at", x.FailedAt)
+			}
+		})
 	})
 }

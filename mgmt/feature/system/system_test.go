@@ -61,8 +61,9 @@ func TestState(t *testing.T) {
 				Flows:   fastpath.Flows{Size: 1 << 20, Used: 5, Hits: 6, Misses: 7},
 				Neigh:   neigh.Stats{Entries: 12, Incomplete: 11, Created: 13, Evicted: 14, Refused: 15, Withheld: 16},
 				Engines: []fastpath.EngineInfo{
-					{Name: "cpu0", Kind: "software", ISA: "aes-ni", Ready: true, Modes: []string{"crypto"}, Algorithms: []string{"aes-gcm-16-128"}, WindowMax: 8192, EngineState: ipsec.EngineState{SAs: 2}},
-					{Name: "nic0", Kind: "inline", ISA: "x", Modes: []string{"crypto", "full"}, MaxSAs: 1024, EngineState: ipsec.EngineState{Errors: 1}}}}
+					{Name: "cpu0", Driver: "cpu", NUMANode: -1, Queues: 4, Kind: "software", ISA: "aes-ni", Ready: true, Modes: []string{"crypto"}, Algorithms: []string{"aes-gcm-16-128"}, WindowMax: 8192, EngineState: ipsec.EngineState{SAs: 2}},
+					{Name: "nic0", Kind: "inline", ISA: "x", Modes: []string{"crypto", "full"}, MaxSAs: 1024, QueueDepth: 512, NUMANode: 1,
+						EngineState: ipsec.EngineState{Errors: 1, Jobs: 50, InFlight: 3, Full: 2, Drained: true, Failed: true, Losses: 4, Trips: 5, LastFailure: "gone", FailedAt: 1e9}}}}
 		}
 		if q.Drops {
 			st.Drops = []fastpath.Drop{{Reason: "esp-replay", Severity: "attack?", Description: "ESP sequence number seen already.", Packets: 5,
@@ -80,13 +81,16 @@ func TestState(t *testing.T) {
 			has: "<process><pid>42</pid><start-time>1970-01-01T00:00:01Z</start-time><revision>17</revision><restarts>3</restarts></process>",
 			has2: "<workers><id>0</id><packets>9</packets><bursts>5</bursts><turns>7</turns><sleeps>2</sleeps><load>0</load><busy-time>0</busy-time><flows>0</flows>" +
 				"<given>0</given><taken>0</taken><sent-by-others>0</sent-by-others></workers><workers><id>1</id><cpu>3</cpu>",
-			otherwise: "<in-use>30</in-use>", last: `<engine><name>cpu0</name><kind>software</kind><isa>aes-ni</isa><ready>true</ready><mode>software</mode>`},
+			otherwise: "<in-use>30</in-use>", last: `<engine><name>cpu0</name><driver>cpu</driver><kind>software</kind><isa>aes-ni</isa><ready>true</ready><queues>4</queues><mode>software</mode>`},
 		{filter: `<fastpath ` + fp + `><drops/></fastpath>`, drops: true,
 			has: "<severity>attack</severity>", has2: "<interface><name>wan0</name><packets>4</packets></interface>", not: "pid"},
 		{filter: `<fastpath ` + fp + `><process/></fastpath>`, process: true, has: "<restarts>3<", has2: "<pid>42<", not: "drop"},
 		{filter: `<fastpath ` + fp + `><neighbours/></fastpath>`, process: true, has: "<entries>12</entries><incomplete>11</incomplete><created>13</created>",
 			has2: "<evicted>14</evicted><refused>15</refused><withheld>16</withheld>", not: "pid"},
-		{filter: `<sal ` + sal + `/>`, process: true, has: "<max-sas>1024<", has2: "<kind>full</kind>", not: "pid"},
+		{filter: `<sal ` + sal + `/>`, process: true, has: "<max-sas>1024<", has2: "<kind>full</kind>", not: "pid",
+			otherwise: "<numa-node>1</numa-node><ready>false</ready><queues>0</queues><queue-depth>512</queue-depth>",
+			last: "<load><packets>50</packets><in-flight>3</in-flight><queue-full>2</queue-full></load><health><drained>true</drained><failed>true</failed><losses>4</losses>" +
+				"<watchdog-trips>5</watchdog-trips><last-failure>gone</last-failure><last-failure-at>1970-01-01T00:00:01Z</last-failure-at></health>"},
 		{filter: `<fastpath ` + fp + `><workers/></fastpath>`, process: true, not: "pid",
 			has:  "<runs-on>3</runs-on><load>40</load><busy-time>5000000000</busy-time><flows>4</flows><given>3</given><taken>2</taken><sent-by-others>1</sent-by-others>",
 			has2: "<queue><interface>wan0</interface><number>1</number><spread>true</spread></queue>"},

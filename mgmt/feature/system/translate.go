@@ -2,8 +2,10 @@ package system
 
 import (
 	"reflect"
+	"strconv"
 
 	"vrouter/fastpath"
+	"vrouter/fastpath/feature/ipsec"
 	"vrouter/mgmt/binding"
 	"vrouter/mgmt/data"
 	view "vrouter/mgmt/internal/schema/fastpath"
@@ -27,7 +29,19 @@ func (b *Binding) global(tree *data.Container) fastpath.Global {
 	for _, c := range v.Worker.Core {
 		g.Cores = append(g.Cores, int(c))
 	}
+	g.Alarms = ipsec.Alarms{BadICV: b.rate(tree, "bad-icv"), Replay: b.rate(tree, "replay")}
 	return g
+}
+
+// rate reads a leaf of /sal/alarm.
+func (b *Binding) rate(tree *data.Container, name string) uint32 {
+	n := b.alarm.ChildByName(name)
+	v, _, ok := tree.Sub(b.sal).Sub(b.alarm).Value(n)
+	if !ok {
+		v = n.Defaults[0]
+	}
+	x, _ := strconv.ParseUint(v.Text, 10, 32) // the type was checked
+	return uint32(x)
 }
 
 // spreading are the fast path's words for those of vrouter-fastpath.

@@ -67,6 +67,9 @@ func One(o any) string {
 		if o.Workers != 0 || o.Cores != nil || o.Spread != 0 {
 			put(" workers=%d cores=%v spread=%d", o.Workers, o.Cores, o.Spread)
 		}
+		if o.Alarms != (ipsec.Alarms{BadICV: 100, Replay: 1000}) { // the defaults
+			put(" alarms=%d/%d", o.Alarms.BadICV, o.Alarms.Replay)
+		}
 	case iface.Config:
 		put("%s driver=%s device=%s queues=%d mtu=%d mac=%x enabled=%t", o.Name, o.Driver, o.Device, o.Queues, o.MTU, o.MAC, o.Enabled)
 		put(" v4=%s v6=%s addrs=%v", ip(o.V4), ip(o.V6), o.Addrs)
