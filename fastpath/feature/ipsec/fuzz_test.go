@@ -62,7 +62,11 @@ func FuzzESP(f *testing.F) {
 		p.options = true
 		f.Add(sa, byte(0), p.send(b[hl:]))
 	}
-	s := newSite(f, func(o *fastpath.Options) { o.Log = slog.New(slog.DiscardHandler) })
+	// Time stands still, so what waits for a neighbour or for other fragments stays,
+	// up to the limits: 1024, and a quarter of the pool. Caches hoard as much again.
+	const buffers = 1 << 14
+	const held = 1024 + buffers/4
+	s := newSite(f, func(o *fastpath.Options) { o.Buffers, o.Log = buffers, slog.New(slog.DiscardHandler) })
 	f.Cleanup(func() { s.T = f })
 	ch, peers := &fastpath.Change{}, map[byte]*peer{}
 	for sa := range byte(16) {
@@ -101,6 +105,9 @@ func FuzzESP(f *testing.F) {
 		now := s.died()
 		if n := packets(now) - packets(drops); n > 1+packets(now, answered...)-packets(drops, answered...) {
 			t.Errorf("one packet died %d times: drops were\n%v, are\n%v", n, drops, now)
+		}
+		if p := s.E.Pool().Stats(); p.Total-p.Free-p.Cached > held {
+			t.Fatalf("%d of %d buffers are nowhere", p.Total-p.Free-p.Cached, p.Total)
 		}
 		n := s.opened() - before
 		if n > 1 {
