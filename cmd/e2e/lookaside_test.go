@@ -14,7 +14,8 @@ import (
 // TestLookAsideThreads: the IPv4 tunnel of the demo on an engine with threads of
 // its own, which both vRouters require: outbound on A and in both directions on B.
 // NETCONF lists the engine and says where the SAs are; packets go through in both
-// directions while SAs move to the engine, and away from it.
+// directions while SAs move to the engine and away from it: by commits, and as an
+// operator has it who migrates them or drains the engine.
 func TestLookAsideThreads(t *testing.T) {
 	need(t, "tcpdump")
 	l, err := lab.New()
@@ -63,6 +64,7 @@ func TestLookAsideThreads(t *testing.T) {
 	if now := b.placement(b.A, "b-v4-out").Packets; now <= was {
 		t.Errorf("the SA on the engine has counted %d packets, and %d some time later", was, now)
 	}
+	b.operate(names)
 	for name, s := range map[string]*stream{"there": there, "back": back} {
 		if sent, lost, dup := s.end(); lost > 0 || dup > 0 || sent == 0 {
 			t.Errorf("%s: of %d packets %d were lost, %d came twice", name, sent, lost, dup)
@@ -79,6 +81,67 @@ func TestLookAsideThreads(t *testing.T) {
 	b.noClear(wan)
 	noneTwice(t, wan.File)
 	b.buffersAccounted()
+}
+
+// operate has SAs that prefer pool0 migrate, and the engine drained, on each vRouter;
+// and asks for what cannot be, first while they require it.
+func (b *bed) operate(names map[*site.VRouter][]string) {
+	t := b.t
+	t.Helper()
+	on := func(v *site.VRouter, engine, why string) {
+		t.Helper()
+		for _, n := range names[v] {
+			if err := lab.Until(5*time.Second, n+" is on "+engine, func() bool { return b.placement(v, n).Engine == engine }); err != nil {
+				t.Errorf("%s, %s: %v; it is at %+v", v.Name, why, err, b.placement(v, n))
+			}
+		}
+	}
+	for v, sas := range names {
+		if _, err := v.Ctl("sal", "migrate", sas[0], "cpu0"); err == nil || !strings.Contains(err.Error(), "requires") {
+			t.Errorf("an SA that requires pool0 was asked to leave it: %v", err)
+		}
+		if _, err := v.Ctl("sal", "drain", "pool0"); err == nil || !strings.Contains(err.Error(), "operation-failed") {
+			t.Errorf("an engine that an SA requires was drained: %v", err)
+		}
+		xml := ""
+		for _, n := range sas {
+			xml += "<sad-entry><name>" + n + `</name><offload xmlns="urn:vrouter:yang:vrouter-sal"><policy>prefer</policy></offload></sad-entry>`
+		}
+		b.edit(v, fmt.Sprintf(sadXML, xml))
+		on(v, "pool0", "preferred")
+		for _, to := range []string{"cpu0", "pool0"} {
+			for _, n := range sas {
+				b.ctl(v, "sal", "migrate", n, to)
+			}
+			on(v, to, "migrated")
+		}
+		b.ctl(v, "sal", "drain", "pool0")
+		on(v, "cpu0", "drained")
+		if out := b.ctl(v, "show", "engines"); !strings.Contains(out, "drained") {
+			t.Errorf("the engines are shown as\n%s", out)
+		}
+		if p := b.placement(v, sas[0]); p.Reason == "" {
+			t.Errorf("no reason why %s is at %+v", sas[0], p)
+		} else {
+			t.Logf("%s: %s, %s", sas[0], p.Engine, p.Reason)
+		}
+		b.ctl(v, "sal", "undrain", "pool0")
+		on(v, "pool0", "undrained")
+		for path, args := range map[string][]string{
+			"/vrouter-sal:migrate-sa/ipsec-sa-name": {"sal", "migrate", "nobody", "cpu0"},
+			"/vrouter-sal:migrate-sa/engine":        {"sal", "migrate", sas[0], "card"},
+			"/vrouter-sal:drain-engine/engine":      {"sal", "drain", "card"},
+		} {
+			if _, err := v.Ctl(args...); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "invalid-value") {
+				t.Errorf("%v: %v, want invalid-value at %s", args, err, path)
+			}
+		}
+		err := b.tryEdit(v, fmt.Sprintf(sadXML, "<sad-entry><name>"+sas[0]+`</name><offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>crypto</mode><engine>card</engine><policy>require</policy></offload></sad-entry>`))
+		if want := "sad-entry[name='" + sas[0] + "']/vrouter-sal:offload"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("an engine that is not there was required: %v, want an error at %s", err, want)
+		}
+		on(v, "pool0", "after refusals")
+	}
 }
 
 // placement is where an SA is served, and what has passed it.
