@@ -33,9 +33,11 @@ const (
 	// Within failWindow, so many jobs must have failed, and more than half of all.
 	failWindow = int64(100 * time.Millisecond)
 	failLeast  = 32
-	// proveFor is how long an engine that the watchdog has tripped over must be
-	// quiet before it gets SAs again; each time twice as long, up to proveMost.
-	proveFor  = int64(time.Second)
+	// proveFor is how long an engine that the watchdog has tripped over gets no SAs, at
+	// the least: it must have given all back as well. Each time it is twice as long, up
+	// to proveMost; after so long without a failure it is short again, since an engine
+	// of threads that had no processor for a moment is not a broken one.
+	proveFor  = int64(100 * time.Millisecond)
 	proveMost = int64(64 * time.Second)
 )
 
@@ -44,6 +46,7 @@ type health struct {
 	gone, down  bool   // down: it is not used, be it gone or found wanting
 	losses      uint64 // how often it was gone, and has forgotten its SAs
 	trips       uint64 // of the watchdog
+	row         uint64 // those of them that came soon after one another
 	lastFailure string
 	failedAt    int64 // Unix nanoseconds
 	until       int64 // when it is tried again, once it has given all back
@@ -161,8 +164,11 @@ func (f *Feature) lose(e *engine, now int64, why string) {
 
 // trip deals with an engine that has its SAs and does not do its work.
 func (f *Feature) trip(e *engine, now int64, why string) {
-	e.until = now + min(proveFor<<min(e.trips, 6), proveMost)
-	e.trips++
+	if now-e.failedAt > proveMost {
+		e.row = 0
+	}
+	e.until = now + min(proveFor<<min(e.row, 10), proveMost)
+	e.trips, e.row = e.trips+1, e.row+1
 	f.fail(e, now, why)
 }
 
