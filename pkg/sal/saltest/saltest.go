@@ -9,7 +9,7 @@
 //	esp.go      the packet path with all other algorithms
 //	control.go  the tests of discovery, SAs, groups, events
 //	faulty.go   Faulty: an engine with faults
-//	port.go     RunPort: the suite for port drivers
+//	port.go     RunPort: the suite for port drivers; portchange.go what happens to an open port
 //
 // Covered is sal.ModeCrypto. Engines with other modes run the suite for what
 // they offer of it; the tests of ModeProtocol and ModeFull come with the first
