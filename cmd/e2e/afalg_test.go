@@ -50,7 +50,8 @@ func TestKernelCrypto(t *testing.T) {
 			t.Errorf("the guest's kernel has no %s", want)
 		}
 	}
-	if passed < 30 || strings.Contains(out, "--- SKIP: TestSuite/") {
+	// It has no bells, as it is done when the call returns.
+	if passed < 32 || strings.Contains(strings.ReplaceAll(out, "--- SKIP: TestSuite/Rings", ""), "--- SKIP") {
 		t.Errorf("tests were left out:\n%s", tail(out, 6000))
 	}
 }

@@ -181,6 +181,13 @@ func (p *prepared) retire() {
 		if s.mismatch != 0 && !counted[s.mismatch] {
 			f.env.Counters.Retire(s.mismatch)
 		}
-		f.leave(s, !kept[entry{s.engine, s.id}], nil)
+		switch del := !kept[entry{s.engine, s.id}]; {
+		case del && f.bySlot[s.slot] != nil:
+			// The SA itself goes on, in another engine: what is under way in this one is
+			// to come out of it.
+			f.leave(s, false, s.delete)
+		default:
+			f.leave(s, del, nil)
+		}
 	}
 }

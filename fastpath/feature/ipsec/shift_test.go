@@ -608,3 +608,42 @@ func TestAlarms(t *testing.T) {
 		t.Errorf("told %v", l)
 	}
 }
+
+// TestMoveByCommit: a commit that has SAs served elsewhere loses nothing of what is
+// under way in the engine that they leave.
+func TestMoveByCommit(t *testing.T) {
+	families(t, func(t *testing.T, in6, out6 bool) {
+		s, _ := withEngine(t, saltest.Faults{Delay: 6})
+		out, in := s.tunnel(in6, func(a *ipsec.SA) {
+			onCard(a)
+			if out6 {
+				over6(a)
+			}
+		})
+		var p, q [][]byte
+		for i := range 60 {
+			p = append(p, last4(outgoing(in6, 120).IP(), i))
+			q = append(q, in.send(last4(incoming(in6, 120).IP(), i)))
+		}
+		s.Send("lan", frames(lanMAC, hostMAC, p)...)
+		s.Send("wan", frames(wanMAC, peerMAC, q)...)
+		s.E.Turn(0)
+		if n := s.State(&fastpath.Query{Process: true}).Process.Buffers.InFlight; n < 100 {
+			t.Fatalf("%d packets are in the engine", n)
+		}
+		a, b := out.sa, in.sa
+		a.Offload, b.Offload = ipsec.Offload{}, ipsec.Offload{}
+		s.Apply(sas(a, b))
+		for range 20 { // workers pass, while the engine takes its time
+			s.E.Step()
+			s.E.Turn(0)
+		}
+		s.settle()
+		if x, y := s.sa("out"), s.sa("in"); x.Engine != "cpu" || y.Engine != "cpu" {
+			t.Errorf("on %s and %s", x.Engine, y.Engine)
+		}
+		if n, m := len(s.Recv("wan")), len(s.Recv("lan")); n != len(p) || m != len(q) {
+			t.Errorf("%d of %d left, %d of %d were delivered: %v", n, len(p), m, len(q), s.died())
+		}
+	})
+}
