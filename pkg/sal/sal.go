@@ -18,9 +18,10 @@
 //	event.go     what an engine reports by itself
 //	registry.go  the drivers a process was built with
 //
-// Drivers live in folders of their own, one for each: memory, afpacket and tap
-// for ports, cpu and pool for crypto. Package saltest is the conformance suite that each
-// of them passes; gso is what port drivers of the kernel share.
+// Drivers live in folders of their own, one for each: memory, afpacket, afxdp, tap
+// and pcap for ports, cpu, ipsecmb, afalg and pool for crypto. Package saltest is the
+// conformance suite that each of them passes; gso is what port drivers of the kernel
+// share.
 package sal
 
 import "errors"
