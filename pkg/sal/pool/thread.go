@@ -1,9 +1,11 @@
 package pool
 
 import (
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -37,6 +39,10 @@ func (t *thread) run() {
 	runtime.LockOSThread()
 	t.tid.Store(int32(unix.Gettid()))
 	t.pin()
+	// As top -H and perf show it. It ends with the thread.
+	if name, err := unix.ByteSliceFromString(fmt.Sprintf("%.12s/%d", t.e.name, t.i)); err == nil {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+	}
 	// With no core to spare, spinning only keeps others from theirs.
 	spin := spinFor
 	if runtime.NumCPU() <= len(t.e.threads) {
