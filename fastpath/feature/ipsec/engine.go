@@ -180,6 +180,10 @@ type lane struct {
 
 	// Of engines that are not sync: jobs handed over, and those that came back.
 	out, back atomic.Uint64
+	// So many of out had been handed over when the engine failed last; nobody waits for
+	// them any longer than until.
+	given atomic.Uint64
+	until atomic.Int64
 
 	// What State and the watchdog read; the worker alone writes, by pipeline.Add.
 	taken uint64 // gathered, those that found the queue full included

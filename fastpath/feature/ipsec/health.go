@@ -15,7 +15,9 @@ import (
 // gives none back. And one gives them back as failed. Whichever it is, its SAs go
 // to other engines as far as they may, and carry nothing where they must not;
 // what was in it is lost under sal-device when it comes back, and its numbers are
-// not used again. When the engine works again, those SAs return that want it.
+// not used again. That goes for what comes back in order as well, but later than lateFor:
+// so many packets that were sent after it have overtaken it that the peer would take
+// it for replayed. When the engine works again, those SAs return that want it.
 
 const (
 	// stuckFor is for how long an engine may give nothing back while it has jobs.
@@ -30,6 +32,9 @@ const (
 	// way. Later it is seen within the time that all else takes which waits for workers.
 	shiftEvery = int64(time.Millisecond)
 	shiftFor   = int64(100 * time.Millisecond)
+	// lateFor is for how long what was in an engine when it failed may still come back:
+	// threads that had no processor for a moment have done nothing wrong.
+	lateFor = int64(50 * time.Millisecond)
 	// Within failWindow, so many jobs must have failed, and more than half of all.
 	failWindow = int64(100 * time.Millisecond)
 	failLeast  = 32
@@ -60,7 +65,15 @@ type health struct {
 type watched struct {
 	back, asked uint64
 	since       int64
+	// looks are at times of their own, looked the last: whoever has had no processor
+	// finds that much time has passed at a single look, and so it has for the engine's
+	// threads, which had none either.
+	looks  int
+	looked int64
 }
+
+// looksLeast is how often it must have been looked at within stuckFor.
+const looksLeast = int(stuckFor/watchEvery) - 1
 
 // Tick looks at what engines report, and at what can be forgotten.
 func (f *Feature) Tick() {
@@ -126,15 +139,18 @@ func (f *Feature) guard(e *engine, now int64) {
 		fails += atomic.LoadUint64(&l.fails)
 		back, asked := l.back.Load(), atomic.LoadUint64(&l.asked) // before out, which then is no less
 		if l.out.Load() == back {
-			l.seen = watched{back, asked, now}
+			l.seen = watched{back: back, asked: asked, since: now, looked: now}
 			continue
 		}
 		idle = false
 		if l.seen.back != back || l.seen.since == 0 {
-			l.seen = watched{back, asked, now}
+			l.seen = watched{back: back, asked: asked, since: now, looked: now}
+		}
+		if now-l.seen.looked >= watchEvery/2 {
+			l.seen.looks, l.seen.looked = l.seen.looks+1, now
 		}
 		// A worker that has hardly asked, since others have its processor, cannot know.
-		if !e.down && now-l.seen.since >= stuckFor && asked-l.seen.asked >= asksLeast {
+		if !e.down && now-l.seen.since >= stuckFor && asked-l.seen.asked >= asksLeast && l.seen.looks >= looksLeast {
 			f.trip(e, now, fmt.Sprintf("it has given nothing back for %d ms", (now-l.seen.since)/1e6))
 		}
 	}
@@ -174,6 +190,11 @@ func (f *Feature) trip(e *engine, now int64, why string) {
 
 func (f *Feature) fail(e *engine, now int64, why string) {
 	e.down, e.lastFailure, e.failedAt = true, why, now
+	for _, w := range f.workers[:f.made] {
+		l := w.lanes[e.index]
+		l.until.Store(now + lateFor)
+		l.given.Store(l.out.Load())
+	}
 	had := 0
 	for _, s := range f.sas {
 		if s.engine == e && !s.lost {

@@ -301,6 +301,9 @@ func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
 	l.w.shared = c.Shared
 	d := l.w.f.sad
 	all := len(jobs)
+	if !l.sync {
+		l.giveUp(c, jobs)
+	}
 	for len(jobs) > 0 {
 		if l.sync {
 			jobs = jobs[l.send(c, jobs):]
@@ -323,6 +326,15 @@ func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
 	}
 	if !l.sync {
 		l.back.Add(uint64(all))
+	}
+}
+
+// giveUp fails what was in an engine when that failed, and comes too late (health.go).
+func (l *lane) giveUp(c *pipeline.Ctx, jobs []sal.Job) {
+	if n := int64(l.given.Load() - l.back.Load()); n > 0 && c.Now >= l.until.Load() {
+		for k := range jobs[:min(n, int64(len(jobs)))] {
+			jobs[k].Status = sal.StatusDevice
+		}
 	}
 }
 

@@ -457,6 +457,55 @@ func TestEngineStuck(t *testing.T) {
 	}
 }
 
+// TestEngineLate: what an engine gives back in order, but after it was found to have
+// failed, is lost: packets that were sent later have overtaken it.
+func TestEngineLate(t *testing.T) {
+	s, e := withEngine(t, saltest.Faults{})
+	out, in := s.tunnel(false, onCard)
+	p, b := outgoing(false, 100).IP(), incoming(false, 100).IP()
+	out.must(t, s.exchange("lan", frames(lanMAC, hostMAC, [][]byte{p}), "wan")[0])
+	s.Advance(100e6)
+	e.Set(saltest.Faults{Delay: 1 << 14})
+	lost := [2]int{}
+	for s.sa("out").Engine != "cpu" {
+		s.Send("lan", frames(lanMAC, hostMAC, [][]byte{p, p, p, p})...)
+		s.Send("wan", frames(wanMAC, peerMAC, [][]byte{in.send(b), in.send(b)})...)
+		for range 4 {
+			s.E.Turn(0)
+		}
+		lost[0], lost[1] = lost[0]+4, lost[1]+2
+		lost[0], lost[1] = lost[0]-len(s.Recv("wan")), lost[1]-len(s.Recv("lan"))
+		s.Advance(10e6)
+	}
+	if lost[0] < 4 || lost[1] < 2 {
+		t.Fatalf("%v packets were in the engine", lost)
+	}
+	s.Advance(100e6)
+	e.Set(saltest.Faults{})
+	for n := 0; s.State(&fastpath.Query{Process: true}).Process.Buffers.InFlight > 0; n++ {
+		if n == 1<<15 {
+			t.Fatal("the engine keeps packets")
+		}
+		s.E.Turn(0)
+	}
+	s.silent(append(s.Recv("wan"), s.Recv("lan")...))
+	for i, name := range []string{"out", "in"} {
+		if st := s.sa(name); len(st.Errors) != 1 || st.Errors[0] != (ipsec.Error{Reason: "sal-device", Packets: uint64(lost[i])}) {
+			t.Errorf("%s: %v were dropped, want %d under sal-device", name, st.Errors, lost[i])
+		}
+	}
+	s.Advance(500e6)
+	s.Advance(500e6)
+	if st := s.sa("out"); st.Engine != "card-faulty" {
+		t.Errorf("on %s: %s", st.Engine, st.Reason)
+	}
+	o := out.must(t, s.exchange("lan", frames(lanMAC, hostMAC, [][]byte{p}), "wan")[0])
+	if st := s.sa("out"); o.seq != st.Seq || st.Packets+uint64(lost[0]) != st.Seq {
+		t.Errorf("number %d after %d packets and %d lost: %+v", o.seq, st.Packets, lost[0], st)
+	}
+	s.delivered(s.exchange("wan", frames(wanMAC, peerMAC, [][]byte{in.send(b)}), "lan"), hop(b))
+}
+
 // TestEngineDiesInCommit: an engine dies between Prepare and Publish of a change that
 // leaves an SA in it, and of one that places a new one there.
 func TestEngineDiesInCommit(t *testing.T) {
