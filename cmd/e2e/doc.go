@@ -7,5 +7,6 @@
 //	                   TestPortThroughput
 //	VROUTER_KILLS=50   how often TestKilledAtRandomMoments kills each process
 //	SEED=n             repeats its moments
+//	VROUTER_CHAOS=60s  how long TestEngineChaos runs
 //	SOAK=30m           how long TestSoak runs: see make soak
 package e2e
