@@ -133,3 +133,13 @@ func (h ESP) Set(spi, seq uint32) {
 	be.PutUint32(h, spi)
 	be.PutUint32(h[4:], seq)
 }
+
+// HasPorts tells whether packets of a protocol have ports: TCP, UDP, DCCP, SCTP
+// and UDP-Lite.
+func HasPorts(proto uint8) bool {
+	switch proto {
+	case ProtoTCP, ProtoUDP, 33, ProtoSCTP, ProtoUDPLite:
+		return true
+	}
+	return false
+}

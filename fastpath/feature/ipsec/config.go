@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/esp"
 	"vrouter/pkg/sal"
 )
 
@@ -79,13 +80,13 @@ const (
 )
 
 // DF is how the outer header gets its Don't Fragment flag (RFC 4301 section 8.1).
-type DF uint8
+type DF = esp.DF
 
 // The ways.
 const (
-	CopyDF  DF = iota // the inner packet's; set around IPv6
-	ClearDF           // outer packets may be fragmented
-	SetDF
+	CopyDF  = esp.CopyDF  // the inner packet's; set around IPv6
+	ClearDF = esp.ClearDF // outer packets may be fragmented
+	SetDF   = esp.SetDF
 )
 
 // Fragmentation says where a packet is cut that does not fit with ESP around it

@@ -2,6 +2,7 @@ package ipsec
 
 import (
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/esp"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
 )
@@ -13,7 +14,7 @@ import (
 // it, or for which there is no way. Which of the three it is says Fragmentation.
 func (w *worker) tooBig(c *pipeline.Ctx, v *pipeline.Vec, i uint16, h uint32, r *record, adj, mtu uint32) {
 	p, in, from := v.IP(i), v.In[i], v.From[i]
-	mayCut := !v.V6 && mem.Load8(mem.At(c.Pool.Addr(p)), 6)&flagDF == 0
+	mayCut := !v.V6 && mem.Load8(mem.At(c.Pool.Addr(p)), 6)&esp.FlagDF == 0
 	switch {
 	case c.MTU(adj) == 0:
 		w.nowhere(c, p, in, from, adj)
@@ -46,9 +47,9 @@ func (w *worker) whole(p sal.Desc, h uint32, r *record, v6, mayCut bool) bool {
 		return true
 	case mayCut && w.f.sels[h].ports(): // the peer could not see them in fragments (RFC 4301 section 7)
 		return true
-	case r.flags&recAfter == 0:
+	case r.Flags&recAfter == 0:
 		return false
-	case r.dfOr != 0, !mayCut && r.dfAnd != 0:
+	case r.DFOr != 0, !mayCut && r.DFAnd != 0:
 		return false // DF is in the outer packet
 	}
 	return r.fits(w.f.env.Pool, p)
@@ -57,7 +58,7 @@ func (w *worker) whole(p sal.Desc, h uint32, r *record, v6, mayCut bool) bool {
 // fits tells whether there is room for ESP around a packet in its buffer, and for
 // what may have to stand in front of that.
 func (r *record) fits(pool *sal.Pool, p sal.Desc) bool {
-	head, n := uint32(r.hdrLen)+uint32(r.prefix), uint32(p.Len())+r.tail()
+	head, n := uint32(r.HdrLen)+uint32(r.Prefix), uint32(p.Len())+r.Tail()
 	return uint32(p.Off()) >= head+pipeline.EthLen && uint32(p.Off())+n <= uint32(pool.End(p.Buf())) && head+n <= sal.MaxPacket
 }
 
@@ -71,7 +72,7 @@ func (w *worker) emit(c *pipeline.Ctx, d sal.Desc, x cookie, r *record) {
 		c.Forward(d, x.in(), pipeline.FromLocal, adj)
 		return
 	}
-	if r.flags&recV6 != 0 {
+	if r.Flags&recV6 != 0 {
 		// RFC 7739 section 5.3: numbers that nobody can foretell.
 		w.ident += 0x9e3779b97f4a7c15
 		z := (w.ident ^ w.ident>>30) * 0xbf58476d1ce4e5b9
@@ -90,6 +91,6 @@ func (w *worker) emit(c *pipeline.Ctx, d sal.Desc, x cookie, r *record) {
 func (f *Feature) clamp(c *pipeline.Ctx, v *pipeline.Vec, i uint16, h uint32, r *record) {
 	if v.Flags[i]&pipeline.FlagSYN != 0 && r.mss != pipeline.NoClamp {
 		w := f.workers[c.Worker]
-		v.Clamp(i, r.mss, r.innerMTU(r.outerMTU(c, w.way(c, h, r))))
+		v.Clamp(i, r.mss, r.InnerMTU(r.outerMTU(c, w.way(c, h, r))))
 	}
 }

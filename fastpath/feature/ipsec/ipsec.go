@@ -19,7 +19,7 @@ import (
 //	open.go      inbound: replay check, engine, window, trailer, round again
 //	late.go      how late packets come
 //	unwrap.go    what comes in UDP: ESP, IKE, keep-alives
-//	esp.go       the bytes of ESP
+//	esp.go       the bytes of ESP (pkg/esp), and what is wrong with them
 //	transport.go those of ESP in transport mode
 //	pathmtu.go   what fits on the way to a peer
 //	peer.go      peers behind a NAT: where they are, and keep-alives to them

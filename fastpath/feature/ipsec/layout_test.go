@@ -20,7 +20,7 @@ func TestLayout(t *testing.T) {
 	var p path16
 	for name, x := range map[string][2]uintptr{
 		"record":          {unsafe.Sizeof(r), 192},
-		"record, line 1":  {unsafe.Offsetof(r.hdr6), 64},
+		"record, line 1":  {unsafe.Offsetof(r.Hdr6), 64},
 		"live line":       {unsafe.Sizeof(liveLine{}), 64},
 		"live identity":   {unsafe.Sizeof(liveIdent{}), 64},
 		"path":            {unsafe.Sizeof(p), 16},

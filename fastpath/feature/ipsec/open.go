@@ -8,6 +8,7 @@ import (
 
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/esp"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/pkt"
 	"vrouter/pkg/replay"
@@ -47,9 +48,9 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 			o, _ := pkt.ParseIP(c.Pool.Bytes(v.IP(i)))
 			hl, size = uint64(o.L4), uint64(v.IPLen(i))
 		}
-		hl += uint64(r.udp)
+		hl += uint64(r.UDP)
 		n := size - hl
-		around, mask := uint64(r.prefix)+uint64(r.icv), uint64(r.mask)
+		around, mask := uint64(r.Prefix)+uint64(r.ICV), uint64(r.Mask)
 		// SPI, sequence, IV, an aligned text with at least a trailer, ICV.
 		if hl < 20 || hl > size || n < around+mask+1 || (n-around)&mask != 0 {
 			w.drop(c, v.IP(i), v.In[i], r, drop.ESPShort)
@@ -98,9 +99,9 @@ var replayed = [...]drop.Reason{replay.Replayed: drop.ESPReplay, replay.TooOld: 
 func (w *worker) window(r *record) replay.Window {
 	area := w.f.sad.live.window(r.live)
 	x := replay.View(area)
-	if x.Size() != int(r.window) || x.ESN() != (r.flags&recESN != 0) {
+	if x.Size() != int(r.window) || x.ESN() != (r.Flags&recESN != 0) {
 		top := x.Top()
-		x, _ = replay.Init(area, int(r.window), r.flags&recESN != 0) // sizes were checked
+		x, _ = replay.Init(area, int(r.window), r.Flags&recESN != 0) // sizes were checked
 		if top > 0 {
 			x.Restore(top)
 		}
@@ -152,8 +153,8 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 		}
 		x := cookie(j.Cookie)
 		r := (*record)(unsafe.Add(recs, uintptr(x.handle())*recordSize))
-		esp := mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Off))
-		seq := uint64(j.SeqHi)<<32 | uint64(bits.ReverseBytes32(mem.Load32(esp, 4)))
+		head := mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Off))
+		seq := uint64(j.SeqHi)<<32 | uint64(bits.ReverseBytes32(mem.Load32(head, 4)))
 		late := uint64(0)
 		if w.shared || !replay.Advance((*[replay.MaxWords]uint64)(unsafe.Add(windows, uintptr(r.live)*windowWords*8)), seq) {
 			var v replay.Verdict
@@ -162,23 +163,23 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 				continue
 			}
 		}
-		if r.flags&recTransport != 0 {
+		if r.Flags&recTransport != 0 {
 			w.arrive(c, j, r, late)
 			continue
 		}
 		outer := mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Desc.Off()))
 		tos := mem.Load8(outer, 1)
-		if r.flags&recV6 != 0 {
+		if r.Flags&recV6 != 0 {
 			tos = uint8(bits.ReverseBytes32(mem.Load32(outer, 0)) >> 20)
 		}
-		text := unsafe.Add(esp, int(r.prefix))
-		n, why := decap(text, uint32(j.Len), tos)
-		if why != drop.None {
-			w.drop(c, j.Desc, x.in(), r, why)
+		text := unsafe.Add(head, int(r.Prefix))
+		n, bad := esp.Decap(text, uint32(j.Len), tos)
+		if bad != esp.OK {
+			w.drop(c, j.Desc, x.in(), r, decapped[bad])
 			continue
 		}
-		if r.flags&recFollow != 0 {
-			w.sight(c, r, outer, unsafe.Add(esp, -udpLen), seq)
+		if r.Flags&recFollow != 0 {
+			w.sight(c, r, outer, unsafe.Add(head, -udpLen), seq)
 		}
 		live := (*liveLine)(unsafe.Add(lives, uintptr(r.live)*64))
 		if live.Packets >= live.Limit || w.shared {
@@ -198,7 +199,7 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 			c.Drop(j.Desc, x.in(), drop.LoopFull)
 			continue
 		}
-		loop.Add(sal.MakeDesc(j.Desc.Buf(), j.Off+uint16(r.prefix), uint16(n)), uintptr(text), x.in(), pipeline.FromSA(x.handle()), mem.Load8(text, 0)>>4 == 6)
+		loop.Add(sal.MakeDesc(j.Desc.Buf(), j.Off+uint16(r.Prefix), uint16(n)), uintptr(text), x.in(), pipeline.FromSA(x.handle()), mem.Load8(text, 0)>>4 == 6)
 	}
 	return len(jobs)
 }

@@ -205,7 +205,7 @@ func (f *Feature) sender(q *quote) uint32 {
 	for h := f.sad.outSPI.find(outKey(q.spi, q.dst)); h != 0; {
 		r := f.sad.at(h)
 		// outer compares with what comes in.
-		if r.flags&recOutbound != 0 && r.spiBE == bits.ReverseBytes32(q.spi) && r.ports == q.ports && r.outer(q.dst, q.src, q.v6) {
+		if r.Flags&recOutbound != 0 && r.SPIBE == bits.ReverseBytes32(q.spi) && r.Ports == q.ports && r.outer(q.dst, q.src, q.v6) {
 			last := atomic.LoadUint64(&f.sad.live.line(r.live).Seq)
 			if uint64(uint32(last)-q.seq) < min(last, recentNumbers) {
 				return h
@@ -280,7 +280,7 @@ func (f *Feature) TooBig(c *pipeline.Ctx, d sal.Desc, in pipeline.IfIndex, o pkt
 	}
 	r := f.sad.at(h)
 	switch mtu, lower := m.lowers(atomic.LoadUint32(&r.path)); {
-	case !lower || r.flags&recDeaf != 0:
+	case !lower || r.Flags&recDeaf != 0:
 		c.Drop(d, in, drop.ICMPIgnored)
 	case c.Now < w.learnt && h == w.toldOf && mtu >= w.told:
 		// A path that shrinks answers each packet of a burst: this one adds nothing.
@@ -358,7 +358,7 @@ func (f *Feature) mtus(s *sa) (outer, inner, learnt uint32, left time.Duration) 
 	}
 	if m := f.env.Adj.At(h).LinkMTU(); m > pipeline.EthLen {
 		outer = min(uint32(m-pipeline.EthLen), atomic.LoadUint32(&r.path))
-		inner = r.innerMTU(outer)
+		inner = r.InnerMTU(outer)
 	}
 	if p := f.paths.all[pair{s.Local, s.at().Addr()}]; p != nil && p.mtu != 0 && !s.IgnoreICMP {
 		learnt, left = p.mtu, time.Duration(p.until-f.clock.boot())

@@ -12,6 +12,7 @@ import (
 
 	"vrouter/fastpath/event"
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/esp"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/pkt"
 	"vrouter/pkg/sal"
@@ -76,13 +77,13 @@ func (s *sa) at() netip.AddrPort {
 //go:noinline
 func (w *worker) sight(c *pipeline.Ctx, r *record, outer, udp unsafe.Pointer, seq uint64) {
 	var src addr
-	if r.flags&recV6 != 0 {
+	if r.Flags&recV6 != 0 {
 		src = addr{bits.ReverseBytes64(mem.Load64(outer, 8)), bits.ReverseBytes64(mem.Load64(outer, 16))}
 	} else {
 		src.hi = uint64(bits.ReverseBytes32(mem.Load32(outer, 12))) << 32
 	}
 	port := mem.Load16(udp, 0)
-	if port == uint16(r.ports>>16) && src == r.remote() {
+	if port == uint16(r.Ports>>16) && src == r.remote() {
 		return
 	}
 	live := w.f.sad.live.line(r.live)
@@ -271,19 +272,19 @@ func (f *Feature) sendAlive(s *sa) {
 	if s.Local.Is4() {
 		size = 20 + n
 		src, dst := s.Local.As4(), at.Addr().As4()
-		pkt.IPv4(b).Set(src, dst, protoUDP, tunnelTTL, 0, size)
+		pkt.IPv4(b).Set(src, dst, protoUDP, esp.TTL, 0, size)
 		adj, _ = f.env.FIB.Path4(binary.BigEndian.Uint32(dst[:]))
 	} else {
 		size = 40 + n
 		src, dst := s.Local.As16(), at.Addr().As16()
-		pkt.IPv6(b).Set(src, dst, protoUDP, tunnelTTL, 0, n)
+		pkt.IPv6(b).Set(src, dst, protoUDP, esp.TTL, 0, n)
 		adj, _ = f.env.FIB.Path6(binary.BigEndian.Uint64(dst[:]), binary.BigEndian.Uint64(dst[8:]))
 	}
 	u := pkt.UDP(b[size-n : size])
 	u.Set(s.UDP.Local, at.Port(), n)
 	u[udpLen] = 0xff
 	if s.Local.Is6() {
-		sum6(b[:size], pkt.IPv6Len)
+		esp.SumUDP6(b[:size], pkt.IPv6Len)
 	}
 	f.env.Control.Forward(0, pipeline.CtlMsg{Desc: sal.MakeDesc(frame.Buf(), frame.Off()+pipeline.EthLen, uint16(size))}, adj)
 }

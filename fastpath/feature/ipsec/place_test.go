@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"vrouter/pkg/esp"
 	"vrouter/pkg/pkt"
 	"vrouter/pkg/sal"
 )
@@ -78,10 +79,10 @@ func TestInsertRemove(t *testing.T) {
 		var b []byte
 		proto := []byte{1, 6, 17, 47, 50, 58, 60, 89}[r.IntN(8)]
 		n := 8 + r.IntN(100)
-		rec := record{prefix: uint8(8 + []int{0, 8, 16}[r.IntN(3)]), icv: uint8([]int{12, 16, 24, 32}[r.IntN(4)]), mask: uint8([]int{3, 15}[r.IntN(2)]),
-			flags: recTransport, spiBE: r.Uint32()}
+		rec := record{Template: esp.Template{Prefix: uint8(8 + []int{0, 8, 16}[r.IntN(3)]), ICV: uint8([]int{12, 16, 24, 32}[r.IntN(4)]), Mask: uint8([]int{3, 15}[r.IntN(2)]),
+			Flags: recTransport, SPIBE: r.Uint32()}}
 		if r.IntN(2) == 0 {
-			rec.flags |= recV6
+			rec.Flags |= recV6
 			b = packet6([][]byte{nil, {0}, {43}, {0, 60, 43}, {60}, {0, 60}}[r.IntN(6)], proto, n)
 		} else {
 			b = make([]byte, 20+4*r.IntN(11), 200)
@@ -101,13 +102,13 @@ func TestInsertRemove(t *testing.T) {
 			binary.BigEndian.PutUint16(b[len(b)-n+4:], uint16(n))
 		}
 		hl, next := place(b)
-		gap := int(rec.prefix)
-		text := int(rec.textLen(uint32(len(b) - hl)))
+		gap := int(rec.Prefix)
+		text := int(rec.TextLen(uint32(len(b) - hl)))
 		if text > len(b)-hl+espTrailer+15 {
 			t.Fatalf("a text of %d octets around %d", text, len(b)-hl)
 		}
 		const off = 128
-		frame := make([]byte, hl+gap+text+int(rec.icv))
+		frame := make([]byte, hl+gap+text+int(rec.ICV))
 		copy(frame, b[:hl])
 		copy(frame[hl+gap:], b[hl:])
 		seq := r.Uint64()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/esp"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/replay"
 	"vrouter/pkg/sal"
@@ -27,48 +27,36 @@ type record struct {
 	// line 0
 	live   uint32 // slot of the live table
 	sa     sal.SA // in its engine
-	spiBE  uint32 // SPI as it lies on the wire
-	sum    uint32 // over hdr4 without TOS and length, in memory order
-	flags  uint32
-	window uint16   // replay window in packets, 0: off
-	engine uint8    // which engine
-	hdrLen uint8    // what is before ESP: outer IP header, UDP
-	hdr4   [20]byte // outer IPv4 header: TOS 0, length 0, checksum 0
-	down   uint32   // why it carries nothing, and recMoved; atomic
-	prefix uint8    // ESP header and IV
-	icv    uint8    // ICV
-	mask   uint8    // what text and trailer are a multiple of, less one: 3, or 15 for AES-CBC
-	dfAnd  uint8    // the outer DF flag: the inner one and this,
-	dfOr   uint8    // or this
-	mapped uint8    // 1: the outer DSCP is from dscp
-	udp    uint8    // length of the UDP header, 0 or 8
-	was    uint8    // with recMoved: the engine from which the SA comes
-	path   uint32   // what outer packets may have at most, by what was learnt; atomic
-	ports  uint32   // UDP ports as they lie on the wire, source first
+	down   uint32 // why it carries nothing, and recMoved; atomic
+	path   uint32 // what outer packets may have at most, by what was learnt; atomic
+	window uint16 // replay window in packets, 0: off
+	engine uint8  // which engine
+	was    uint8  // with recMoved: the engine from which the SA comes
 
-	// line 1
-	hdr6     [40]byte // outer IPv6 header: traffic class 0, length 0
+	// What is put around packets, with Flags of our own: the rest of line 0, and
+	// where it is needed line 1 for IPv6, lines 1 and 2 for the outer DSCP.
+	esp.Template
+
+	// line 2
 	reqid    uint64
 	next     uint32 // older SA of the same ReqID and direction; atomic
 	mismatch uint32 // counter of packets outside selectors and policy
 	twin     uint32 // another SA of the same outKey; atomic
 	mss      pipeline.MSS
 	_        [2]byte
-
-	// line 2: the outer DSCP by the inner one, where it is not copied
-	dscp [64]uint8
 }
 
-// Flags of a record.
+// Flags of a record, and those of its template.
 const (
-	recOutbound uint32 = 1 << iota
-	recV6              // outer header
+	recOutbound = esp.OwnFlags << iota
 	recESN
 	recAfter  // outer packets are cut, rather than inner ones
 	recDeaf   // to ICMP about outer packets
 	recFollow // inbound: the peer may move
-	recUDPSum // in UDP over IPv6, which wants a checksum
-	recTransport
+
+	recV6        = esp.V6
+	recUDPSum    = esp.UDPSum
+	recTransport = esp.Transport
 )
 
 // Reasons of down.
@@ -287,33 +275,26 @@ func tunnelEnd(a netip.Addr) bool {
 // fill writes a record whose handle is not known to any worker yet.
 func (r *record) fill(s *sa) {
 	*r = record{live: s.slot, sa: s.id, engine: uint8(s.engine.index), reqid: s.ReqID, mismatch: s.mismatch,
-		spiBE: bits.ReverseBytes32(s.SPI), window: uint16(s.ReplayWindow),
-		path: noPathMTU, prefix: uint8(espHeader + s.layout.IV), icv: uint8(s.layout.ICV), mask: uint8(s.layout.Align - 1)}
-	switch s.DF {
-	case CopyDF:
-		r.dfAnd = flagDF
-	case SetDF:
-		r.dfOr = flagDF
-	}
-	if s.DSCP != nil {
-		r.mapped = 1
-		copy(r.dscp[:], s.DSCP)
-	}
+		window: uint16(s.ReplayWindow), path: noPathMTU, mss: s.MSS}
+	at := s.at()
+	r.Set(&esp.Config{SPI: s.SPI, IV: s.layout.IV, ICV: s.layout.ICV, Align: s.layout.Align, Local: s.Local, Remote: at.Addr(),
+		LocalPort: s.UDP.Local, RemotePort: at.Port(), DF: s.DF, DSCP: s.DSCP, Transport: s.Mode == Transport})
 	if s.Direction == sal.Outbound {
-		r.flags |= recOutbound
+		r.Flags |= recOutbound
+	} else {
+		r.Flags &^= recUDPSum
 	}
 	if s.ESN {
-		r.flags |= recESN
+		r.Flags |= recESN
 	}
-	if s.Mode == Transport {
-		r.flags |= recTransport
-	}
-	r.mss = s.MSS
 	if s.Fragmentation == AfterEncryption {
-		r.flags |= recAfter
+		r.Flags |= recAfter
 	}
 	if s.IgnoreICMP {
-		r.flags |= recDeaf
+		r.Flags |= recDeaf
+	}
+	if s.FollowPeer && s.Direction == sal.Inbound {
+		r.Flags |= recFollow
 	}
 	if s.stale != "" {
 		r.down |= recStale
@@ -321,44 +302,7 @@ func (r *record) fill(s *sa) {
 	if s.lost {
 		r.down |= recLost
 	}
-	remote, proto := s.Remote, uint8(protoESP)
-	if s.UDP != (UDP{}) {
-		at := s.at()
-		remote, proto = at.Addr(), protoUDP
-		r.udp = udpLen
-		r.ports = uint32(bits.ReverseBytes16(s.UDP.Local)) | uint32(bits.ReverseBytes16(at.Port()))<<16
-		switch {
-		case s.FollowPeer && s.Direction == sal.Inbound:
-			r.flags |= recFollow
-		case s.Local.Is6() && s.Direction == sal.Outbound:
-			r.flags |= recUDPSum
-		}
-	}
-	if s.Local.Is4() {
-		r.hdrLen = 20 + r.udp
-		l, m := s.Local.As4(), remote.As4()
-		r.hdr4[0], r.hdr4[8], r.hdr4[9] = 0x45, tunnelTTL, proto
-		copy(r.hdr4[12:], l[:])
-		copy(r.hdr4[16:], m[:])
-		for i := 0; i < 20; i += 2 {
-			r.sum += uint32(binary.NativeEndian.Uint16(r.hdr4[i:]))
-		}
-		return
-	}
-	r.flags |= recV6
-	r.hdrLen = 40 + r.udp
-	l, m := s.Local.As16(), remote.As16()
-	r.hdr6[0], r.hdr6[6], r.hdr6[7] = 0x60, proto, tunnelTTL
-	copy(r.hdr6[8:], l[:])
-	copy(r.hdr6[24:], m[:])
 }
-
-// flagDF is DF in the byte where it is on the wire.
-const flagDF = 0x40
-
-// tunnelTTL is the TTL and hop limit of outer headers (RFC 4301 section
-// 5.1.2.1, note 2).
-const tunnelTTL = 64
 
 // seqMaxOf is the last sequence number an SA may send (RFC 4303 section 3.3.3).
 // With ESN one number is left out, so that adding one never wraps.
@@ -373,13 +317,13 @@ func seqMaxOf(s *SA) uint64 {
 // SA's ends, as they are at present. The header is that of the direction in which we would send:
 // from Local to Remote.
 func (r *record) outer(src, dst addr, v6 bool) bool {
-	if v6 != (r.flags&recV6 != 0) {
+	if v6 != (r.Flags&recV6 != 0) {
 		return false
 	}
 	if v6 {
-		b := r.hdr6[8:40]
+		b := r.Hdr6[8:40]
 		return dst.hi == binary.BigEndian.Uint64(b) && dst.lo == binary.BigEndian.Uint64(b[8:]) &&
 			src.hi == binary.BigEndian.Uint64(b[16:]) && src.lo == binary.BigEndian.Uint64(b[24:])
 	}
-	return uint32(dst.hi>>32) == binary.BigEndian.Uint32(r.hdr4[12:]) && uint32(src.hi>>32) == binary.BigEndian.Uint32(r.hdr4[16:])
+	return uint32(dst.hi>>32) == binary.BigEndian.Uint32(r.Hdr4[12:]) && uint32(src.hi>>32) == binary.BigEndian.Uint32(r.Hdr4[16:])
 }

@@ -8,6 +8,7 @@ import (
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
 	"vrouter/pkg/burst"
+	"vrouter/pkg/esp"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
 )
@@ -128,13 +129,13 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		if v.V6 {
 			n = uint64(bits.ReverseBytes16(mem.Load16(ip, 4))) + 40
 		}
-		off, prefix, mask, icv := desc>>32&0xffff+pipeline.EthLen, uint64(r.prefix), uint64(r.mask), uint64(r.icv)
-		text, head := (n+espTrailer+mask)&^mask, uint64(r.hdrLen)+prefix
+		off, prefix, mask, icv := desc>>32&0xffff+pipeline.EthLen, uint64(r.Prefix), uint64(r.Mask), uint64(r.ICV)
+		text, head := (n+espTrailer+mask)&^mask, uint64(r.HdrLen)+prefix
 		total := head + text + icv
 		seq := live.Seq + 1
 		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) || total > uint64(atomic.LoadUint32(&r.path)) ||
 			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize && off+n+mask+espTrailer+icv > uint64(c.Pool.End(uint32(desc))) ||
-			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared || r.flags&(recUDPSum|recTransport) != 0 {
+			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared || r.Flags&(recUDPSum|recTransport) != 0 {
 			w.one(c, v, i, uint32(h), r)
 			continue
 		}
@@ -149,7 +150,7 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 				pipeline.DecTTL4(uintptr(ip))
 			}
 		}
-		frame := unsafe.Add(r.encap(ip, uint32(n), v.V6, seq), -pipeline.EthLen)
+		frame := unsafe.Add(r.Encap(ip, uint32(n), v.V6, seq), -pipeline.EthLen)
 		mem.Store64(frame, 0, a.L2a())
 		mem.Store64(frame, 6, a.L2b())
 
@@ -179,11 +180,11 @@ const (
 func (w *worker) one(c *pipeline.Ctx, v *pipeline.Vec, i uint16, h uint32, r *record) {
 	p := v.IP(i)
 	adj := w.way(c, h, r)
-	if r.flags&recTransport != 0 {
+	if r.Flags&recTransport != 0 {
 		w.insert(c, p, v.In[i], v.From[i], h, r, adj)
 		return
 	}
-	if m := r.innerMTU(r.outerMTU(c, adj)); uint32(p.Len()) > m {
+	if m := r.InnerMTU(r.outerMTU(c, adj)); uint32(p.Len()) > m {
 		w.tooBig(c, v, i, h, r, adj, m)
 		return
 	}
@@ -225,12 +226,12 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 		w.drop(c, p, in, r, why)
 		return
 	}
-	r.encap(mem.At(c.Pool.Addr(p)), n, v6, seq)
+	r.Encap(mem.At(c.Pool.Addr(p)), n, v6, seq)
 
 	l := w.lanes[r.engine]
-	text, head := r.textLen(n), uint16(r.hdrLen)+uint16(r.prefix)
-	*l.job() = sal.Job{SA: r.sa, Op: sal.Seal, Desc: sal.MakeDesc(p.Buf(), p.Off()-head, head+uint16(text)+uint16(r.icv)),
-		Off: p.Off() - uint16(r.prefix), Len: uint16(text), SeqHi: uint32(seq >> 32), Cookie: uint64(makeCookie(h, 0, in, text-espTrailer-n) | how)}
+	text, head := r.TextLen(n), uint16(r.HdrLen)+uint16(r.Prefix)
+	*l.job() = sal.Job{SA: r.sa, Op: sal.Seal, Desc: sal.MakeDesc(p.Buf(), p.Off()-head, head+uint16(text)+uint16(r.ICV)),
+		Off: p.Off() - uint16(r.Prefix), Len: uint16(text), SeqHi: uint32(seq >> 32), Cookie: uint64(makeCookie(h, 0, in, text-espTrailer-n) | how)}
 	if l.n == sal.Burst {
 		l.run(c)
 	}
@@ -265,11 +266,11 @@ func (l *lane) run(c *pipeline.Ctx) {
 // way is the adjacency towards the SA's peer, 0 when there is no route.
 func (w *worker) way(c *pipeline.Ctx, h uint32, r *record) uint32 {
 	p := &w.paths.At(h).Path
-	if r.flags&recV6 != 0 {
-		hdr := unsafe.Pointer(&r.hdr6)
+	if r.Flags&recV6 != 0 {
+		hdr := unsafe.Pointer(&r.Hdr6)
 		return c.Path6(p, bits.ReverseBytes64(mem.Load64(hdr, 24)), bits.ReverseBytes64(mem.Load64(hdr, 32)))
 	}
-	return c.Path4(p, bits.ReverseBytes32(mem.Load32(unsafe.Pointer(&r.hdr4), 16)))
+	return c.Path4(p, bits.ReverseBytes32(mem.Load32(unsafe.Pointer(&r.Hdr4), 16)))
 }
 
 // nowhere ends a packet for whose SA's peer there is no way.
@@ -318,8 +319,8 @@ func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
 		if j.Status != sal.StatusOK {
 			l.failed(c, j, r)
 		} else {
-			if r.flags&recUDPSum != 0 {
-				sum6(c.Pool.Bytes(j.Desc), int(j.Off-j.Desc.Off())-udpLen)
+			if r.Flags&recUDPSum != 0 {
+				esp.SumUDP6(c.Pool.Bytes(j.Desc), int(j.Off-j.Desc.Off())-udpLen)
 			}
 			l.w.emit(c, j.Desc, x, r)
 		}
@@ -367,7 +368,7 @@ func (l *lane) send(c *pipeline.Ctx, jobs []sal.Job) int {
 func (l *lane) failed(c *pipeline.Ctx, j *sal.Job, r *record) {
 	if j.Op == sal.Seal {
 		l.w.uncount(l.w.f.sad.live.line(r.live), inner(j))
-	} else if j.Status == sal.StatusBadICV && r.flags&recESN != 0 {
+	} else if j.Status == sal.StatusBadICV && r.Flags&recESN != 0 {
 		l.guessed(c, j, r)
 	}
 	if reasons[j.Status&15] == drop.SALDevice {

@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+
+	"vrouter/pkg/pkt"
 )
 
 // addr is an address of either family, left-aligned, so that prefixes of both
@@ -146,7 +148,7 @@ func (c *compiled) matches(p *packet, loose bool) bool {
 		return true
 	}
 	// The types of ICMP are meant only where ICMP is: not every protocol.
-	shown := hasPorts(p.proto) || c.proto >= 0 && isICMP(p.proto, p.v6)
+	shown := pkt.HasPorts(p.proto) || c.proto >= 0 && isICMP(p.proto, p.v6)
 	if p.noPorts {
 		return loose && (p.noProto || shown)
 	}
@@ -169,16 +171,6 @@ func isICMP(proto uint8, v6 bool) bool {
 
 // ports tells whether the selector names some, or types of ICMP.
 func (c *compiled) ports() bool { return len(c.lports)|len(c.rports) != 0 }
-
-// hasPorts tells whether packets of a protocol have ports: TCP, UDP, DCCP,
-// SCTP and UDP-Lite.
-func hasPorts(proto uint8) bool {
-	switch proto {
-	case 6, 17, 33, 132, 136:
-		return true
-	}
-	return false
-}
 
 func inRanges(l []PortRange, port uint16) bool {
 	for _, r := range l {

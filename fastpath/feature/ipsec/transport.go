@@ -5,6 +5,7 @@ import (
 
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/esp"
 	"vrouter/pkg/pkt"
 	"vrouter/pkg/sal"
 )
@@ -28,23 +29,23 @@ import (
 func (w *worker) insert(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, from pipeline.Origin, h uint32, r *record, adj uint32) {
 	b := c.Pool.Bytes(p)
 	hl, next := place(b)
-	gap := int(r.udp) + int(r.prefix)
+	gap := int(r.UDP) + int(r.Prefix)
 	n := len(b) - hl
-	text := int(r.textLen(uint32(n)))
-	size := hl + gap + text + int(r.icv)
+	text := int(r.TextLen(uint32(n)))
+	size := hl + gap + text + int(r.ICV)
 	how := cookie(0)
 	if mtu := r.outerMTU(c, adj); size > int(mtu) {
-		switch v6 := r.flags&recV6 != 0; {
+		switch v6 := r.Flags&recV6 != 0; {
 		case c.MTU(adj) == 0:
 			w.nowhere(c, p, in, from, adj)
 			return
-		case !v6 && b[6]&flagDF != 0, v6 && hl != pkt.IPv6Len: // Cut6 puts its header behind the fixed one
-			c.Reject(p, in, from, pipeline.RejectTooBig, uint16(r.innerMTU(mtu)))
+		case !v6 && b[6]&esp.FlagDF != 0, v6 && hl != pkt.IPv6Len: // Cut6 puts its header behind the fixed one
+			c.Reject(p, in, from, pipeline.RejectTooBig, uint16(r.InnerMTU(mtu)))
 			return
 		}
 		how = cuttable
 	}
-	if int(p.Off()) < gap+pipeline.EthLen || int(p.Off())+len(b)+int(r.tail()) > c.Pool.End(p.Buf()) || size > sal.MaxPacket {
+	if int(p.Off()) < gap+pipeline.EthLen || int(p.Off())+len(b)+int(r.Tail()) > c.Pool.End(p.Buf()) || size > sal.MaxPacket {
 		w.drop(c, p, in, r, drop.ESPNoRoom)
 		return
 	}
@@ -64,7 +65,7 @@ func (w *worker) insert(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, from p
 	copy(out, b[:hl])
 	r.frame(out, hl, next, text-espTrailer-n, proto, seq)
 	l := w.lanes[r.engine]
-	esp := p.Off() + uint16(hl) - uint16(r.prefix)
+	esp := p.Off() + uint16(hl) - uint16(r.Prefix)
 	*l.job() = sal.Job{SA: r.sa, Op: sal.Seal, Desc: d, Off: esp, Len: uint16(text), SeqHi: uint32(seq >> 32),
 		Cookie: uint64(makeCookie(h, 0, in, uint32(text-espTrailer-n)) | how)}
 	if l.n == sal.Burst {
@@ -77,22 +78,22 @@ func (w *worker) insert(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, from p
 // comes behind it, UDP, SPI, sequence number, counter IV and a trailer with so many
 // octets of padding.
 func (r *record) frame(b []byte, hl, next, pad int, proto uint8, seq uint64) {
-	trailer := b[len(b)-int(r.icv)-espTrailer-pad:]
+	trailer := b[len(b)-int(r.ICV)-espTrailer-pad:]
 	for i := range pad {
 		trailer[i] = uint8(i + 1)
 	}
 	trailer[pad], trailer[pad+1] = uint8(pad), proto
-	esp := b[hl+int(r.udp):]
-	binary.NativeEndian.PutUint32(esp, r.spiBE)
+	esp := b[hl+int(r.UDP):]
+	binary.NativeEndian.PutUint32(esp, r.SPIBE)
 	binary.BigEndian.PutUint32(esp[4:], uint32(seq))
-	if r.prefix == espHeader+8 {
+	if r.Prefix == espHeader+8 {
 		binary.BigEndian.PutUint64(esp[8:], seq)
 	}
 	proto = protoESP
-	if r.udp != 0 {
+	if r.UDP != 0 {
 		proto = protoUDP
 		u := b[hl:]
-		binary.NativeEndian.PutUint32(u, r.ports)
+		binary.NativeEndian.PutUint32(u, r.Ports)
 		binary.BigEndian.PutUint32(u[4:], uint32(len(u))<<16)
 	}
 	header(b, hl, next, proto)
@@ -161,8 +162,8 @@ func (w *worker) arrive(c *pipeline.Ctx, j *sal.Job, r *record, late uint64) {
 // it carries; or why it must die: for its trailer, as in tunnel mode, or because of
 // what is inside nothing can be made.
 func (r *record) remove(b []byte, j *sal.Job) (off uint16, size, octets uint32, why drop.Reason) {
-	hl := int(j.Off-j.Desc.Off()) - int(r.udp)
-	at := hl + int(r.udp) + int(r.prefix)
+	hl := int(j.Off-j.Desc.Off()) - int(r.UDP)
+	at := hl + int(r.UDP) + int(r.Prefix)
 	text := b[at : at+int(j.Len)]
 	n := len(text) - espTrailer // Open has seen that there is a trailer
 	pad, proto := int(text[n]), text[n+1]
@@ -174,7 +175,7 @@ func (r *record) remove(b []byte, j *sal.Job) (off uint16, size, octets uint32, 
 			return 0, 0, 0, drop.ESPBadPad
 		}
 	}
-	v6 := r.flags&recV6 != 0
+	v6 := r.Flags&recV6 != 0
 	switch {
 	case proto == nextDummy:
 		return 0, 0, 0, drop.ESPDummy
@@ -190,7 +191,7 @@ func (r *record) remove(b []byte, j *sal.Job) (off uint16, size, octets uint32, 
 	copy(b[at-hl:at], b[:hl])
 	b = b[at-hl : at+n]
 	header(b, hl, next, proto)
-	if r.udp != 0 {
+	if r.UDP != 0 {
 		mend(b, hl, proto)
 	}
 	return j.Desc.Off() + uint16(at-hl), uint32(len(b)), uint32(n), drop.None

@@ -102,16 +102,16 @@ func (f *Feature) unwrap(c *pipeline.Ctx, v *pipeline.Vec, i uint16) (kind int, 
 	}
 	r := f.sad.at(h)
 	src, dst := addrs(v, i)
-	if r.flags&recFollow != 0 {
+	if r.Flags&recFollow != 0 {
 		src = r.remote() // whoever it comes from: its ICV tells
 	}
 	_, port := v.Ports(i)
 	switch {
 	case !r.outer(src, dst, v.V6):
 		return noSAPacket, spi
-	case r.udp == 0:
+	case r.UDP == 0:
 		return wrongPacket, h
-	case bits.ReverseBytes16(uint16(r.ports)) != port:
+	case bits.ReverseBytes16(uint16(r.Ports)) != port:
 		return noSAPacket, spi
 	}
 	return espPacket, h
@@ -119,10 +119,10 @@ func (f *Feature) unwrap(c *pipeline.Ctx, v *pipeline.Vec, i uint16) (kind int, 
 
 // remote is the SA's peer.
 func (r *record) remote() addr {
-	if r.flags&recV6 != 0 {
-		return addr{binary.BigEndian.Uint64(r.hdr6[24:]), binary.BigEndian.Uint64(r.hdr6[32:])}
+	if r.Flags&recV6 != 0 {
+		return addr{binary.BigEndian.Uint64(r.Hdr6[24:]), binary.BigEndian.Uint64(r.Hdr6[32:])}
 	}
-	return addr{uint64(binary.BigEndian.Uint32(r.hdr4[16:])) << 32, 0}
+	return addr{uint64(binary.BigEndian.Uint32(r.Hdr4[16:])) << 32, 0}
 }
 
 // portSet is a set of UDP ports: those where ESP in UDP comes, at whichever own
@@ -163,13 +163,4 @@ func (f *Feature) tune() {
 	if old := f.ports.Load(); (old == nil) != (set == nil) || old != nil && *old != *set {
 		f.ports.Store(set)
 	}
-}
-
-// sum6 writes the checksum of ESP in UDP over IPv6, at octet at, that has none yet. A
-// tunnel may leave it 0 (RFC 6935 section 5), but a peer need not take that, and
-// Linux, like the sockets of most, does not.
-func sum6(b []byte, at int) {
-	ip := pkt.IPv6(b)
-	u := pkt.UDP(b[at:])
-	u.SetChecksum(pkt.Pseudo6(ip.Src(), ip.Dst(), protoUDP, len(u)))
 }

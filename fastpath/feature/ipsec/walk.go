@@ -193,10 +193,10 @@ func (f *Feature) esp(v *pipeline.Vec, i uint16) bool {
 	}
 	src, dst := addrs(v, i)
 	r := f.sad.at(h)
-	if !r.outer(src, dst, v.V6) || r.flags&recTransport != 0 && v.Flags[i]&pipeline.FlagOwn == 0 {
+	if !r.outer(src, dst, v.V6) || r.Flags&recTransport != 0 && v.Flags[i]&pipeline.FlagOwn == 0 {
 		return false
 	}
-	if r.udp != 0 {
+	if r.UDP != 0 {
 		v.Drop(i, drop.ESPEncapsulation)
 		return true
 	}

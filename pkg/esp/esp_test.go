@@ -1,4 +1,4 @@
-package ipsec
+package esp
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"testing"
 	"unsafe"
 
-	"vrouter/fastpath/drop"
 	"vrouter/pkg/sal"
 )
 
@@ -56,27 +55,35 @@ var layouts = func() []sal.Layout {
 	return l
 }()
 
-func recordOf(v6 bool, lay sal.Layout) *record {
-	s := &sa{layout: lay, SA: SA{SPI: 0x01020304, Direction: sal.Outbound, Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("198.51.100.2")}, engine: &engine{}}
+func templateOf(v6 bool, lay sal.Layout) *Template {
+	c := Config{SPI: 0x01020304, IV: lay.IV, ICV: lay.ICV, Align: lay.Align, Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("198.51.100.2")}
 	if v6 {
-		s.Local, s.Remote = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:ffff::2")
+		c.Local, c.Remote = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:ffff::2")
 	}
-	r := &record{}
-	r.fill(s)
+	r := &Template{}
+	r.Set(&c)
 	return r
+}
+
+// What the fast path's records take for granted.
+func TestLayout(t *testing.T) {
+	var x Template
+	if n, o := unsafe.Sizeof(x), unsafe.Offsetof(x.Hdr6); n != 148 || o != 44 {
+		t.Errorf("%d bytes, those for IPv6 from %d on", n, o)
+	}
 }
 
 func TestEncapDecap(t *testing.T) {
 	for _, lay := range layouts {
 		for _, in6 := range []bool{false, true} {
 			for _, out6 := range []bool{false, true} {
-				encapDecap(t, recordOf(out6, lay), lay, in6, out6)
+				encapDecap(t, templateOf(out6, lay), lay, in6, out6)
 			}
 		}
 	}
 }
 
-func encapDecap(t *testing.T, r *record, lay sal.Layout, in6, out6 bool) {
+func encapDecap(t *testing.T, r *Template, lay sal.Layout, in6, out6 bool) {
 	t.Helper()
 	for n := 40; n < 1440; n++ {
 		tos := byte(n)
@@ -87,11 +94,11 @@ func encapDecap(t *testing.T, r *record, lay sal.Layout, in6, out6 bool) {
 		}
 		copy(buf[128:], want)
 		seq := uint64(0x1_0000_0000) + uint64(n)*77
-		o := r.encap(unsafe.Pointer(&buf[128]), uint32(n), in6, seq)
-		text := r.textLen(uint32(n))
-		total := uint32(r.hdrLen) + 8 + uint32(lay.IV) + text + uint32(lay.ICV)
+		o := r.Encap(unsafe.Pointer(&buf[128]), uint32(n), in6, seq)
+		text := r.TextLen(uint32(n))
+		total := uint32(r.HdrLen) + 8 + uint32(lay.IV) + text + uint32(lay.ICV)
 		out := unsafe.Slice((*byte)(o), total)
-		hl := int(r.hdrLen)
+		hl := int(r.HdrLen)
 		if !out6 {
 			df := n%2 == 0 || in6
 			if out[0] != 0x45 || out[1] != tos || int(binary.BigEndian.Uint16(out[2:])) != int(total) || out[9] != 50 ||
@@ -109,48 +116,48 @@ func encapDecap(t *testing.T, r *record, lay sal.Layout, in6, out6 bool) {
 			t.Fatalf("%d bytes of text around %d", text, n)
 		}
 		// From beyond what it may touch, nothing was.
-		if end := 128 + n + int(r.tail()); buf[end] != 0xee || buf[end+1] != 0xee || *(*byte)(unsafe.Add(o, -1)) != 0xee {
+		if end := 128 + n + int(r.Tail()); buf[end] != 0xee || buf[end+1] != 0xee || *(*byte)(unsafe.Add(o, -1)) != 0xee {
 			t.Fatalf("%d bytes: it wrote beyond tail or head", n)
 		}
-		if m := r.innerMTU(total); int(m) < n || int(m) > n+lay.Align-1 || r.textLen(m) != text || r.textLen(m+1) == text {
+		if m := r.InnerMTU(total); int(m) < n || int(m) > n+lay.Align-1 || r.TextLen(m) != text || r.TextLen(m+1) == text {
 			t.Fatalf("inner MTU of a path of %d is %d, a packet of %d fits", total, m, n)
 		}
-		if m := r.innerMTU(total - 1); int(m) >= n {
+		if m := r.InnerMTU(total - 1); int(m) >= n {
 			t.Fatalf("inner MTU of a path of %d is %d", total-1, m)
 		}
-		got, why := decap(unsafe.Pointer(&buf[128]), text, 0)
-		if why != drop.None || int(got) != n || !bytes.Equal(buf[128:128+n], want) {
-			t.Fatalf("decap of %d: %d %v", n, got, why)
+		got, why := Decap(unsafe.Pointer(&buf[128]), text, 0)
+		if why != OK || int(got) != n || !bytes.Equal(buf[128:128+n], want) {
+			t.Fatalf("Decap of %d: %d %v", n, got, why)
 		}
 	}
 }
 
 func TestDecapRefuses(t *testing.T) {
 	good := func() []byte {
-		b := append(innerPacket(false, 30, 0, false), 1, 2, 2, nextIPv4)
+		b := append(innerPacket(false, 30, 0, false), 1, 2, 2, NextIPv4)
 		return b
 	}
 	for _, c := range []struct {
 		name string
 		edit func(b []byte) []byte
-		want drop.Reason
+		want Verdict
 	}{
-		{"good", func(b []byte) []byte { return b }, drop.None},
-		{"empty", func(b []byte) []byte { return b[:1] }, drop.ESPShort},
-		{"pad longer than the text", func(b []byte) []byte { b[32] = 250; return b }, drop.ESPBadPad},
-		{"wrong pad bytes", func(b []byte) []byte { b[30] = 7; return b }, drop.ESPBadPad},
-		{"next header TCP", func(b []byte) []byte { b[33] = 6; return b }, drop.ESPBadNext},
-		{"dummy", func(b []byte) []byte { b[33] = nextDummy; return b }, drop.ESPDummy},
+		{"good", func(b []byte) []byte { return b }, OK},
+		{"empty", func(b []byte) []byte { return b[:1] }, Short},
+		{"pad longer than the text", func(b []byte) []byte { b[32] = 250; return b }, BadPad},
+		{"wrong pad bytes", func(b []byte) []byte { b[30] = 7; return b }, BadPad},
+		{"next header TCP", func(b []byte) []byte { b[33] = 6; return b }, BadNext},
+		{"dummy", func(b []byte) []byte { b[33] = NextDummy; return b }, Dummy},
 		{"IPv6 said, IPv4 inside", func(b []byte) []byte {
-			b[33] = nextIPv6
-			return append(make([]byte, 0), append(b[:30:30], append(make([]byte, 12), 1, 2, 2, nextIPv6)...)...)
-		}, drop.ESPBadNext},
-		{"inner length beyond the text", func(b []byte) []byte { b[3] = 31; return b }, drop.ESPShort},
-		{"inner length below a header", func(b []byte) []byte { b[3] = 19; return b }, drop.ESPShort},
-		{"traffic-flow padding", func(b []byte) []byte { b[3] = 25; return b }, drop.None},
+			b[33] = NextIPv6
+			return append(make([]byte, 0), append(b[:30:30], append(make([]byte, 12), 1, 2, 2, NextIPv6)...)...)
+		}, BadNext},
+		{"inner length beyond the text", func(b []byte) []byte { b[3] = 31; return b }, Short},
+		{"inner length below a header", func(b []byte) []byte { b[3] = 19; return b }, Short},
+		{"traffic-flow padding", func(b []byte) []byte { b[3] = 25; return b }, OK},
 	} {
 		b := c.edit(good())
-		if _, why := decap(unsafe.Pointer(&b[0]), uint32(len(b)), 0); why != c.want {
+		if _, why := Decap(unsafe.Pointer(&b[0]), uint32(len(b)), 0); why != c.want {
 			t.Errorf("%s: %v, want %v", c.name, why, c.want)
 		}
 	}
@@ -168,14 +175,14 @@ func TestECN(t *testing.T) {
 	for in := range 4 {
 		for out := range 4 {
 			for _, v6 := range []bool{false, true} {
-				b := append(innerPacket(v6, 42, byte(0xb8|in), false), 1, 2, 2, nextIPv4)
+				b := append(innerPacket(v6, 42, byte(0xb8|in), false), 1, 2, 2, NextIPv4)
 				if v6 {
-					b[len(b)-1] = nextIPv6
+					b[len(b)-1] = NextIPv6
 				}
-				_, why := decap(unsafe.Pointer(&b[0]), uint32(len(b)), uint8(0x44|out))
+				_, why := Decap(unsafe.Pointer(&b[0]), uint32(len(b)), uint8(0x44|out))
 				name := fmt.Sprintf("inner %d outer %d v6 %v", in, out, v6)
 				if want[in][out] == gone {
-					if why != drop.ESPBadECN {
+					if why != BadECN {
 						t.Errorf("%s: %v, want a drop", name, why)
 					}
 					continue
@@ -186,7 +193,7 @@ func TestECN(t *testing.T) {
 				} else if sumOf(b[:20]) != 0xffff {
 					t.Errorf("%s: checksum", name)
 				}
-				if why != drop.None || int(tos) != 0xb8|want[in][out] {
+				if why != OK || int(tos) != 0xb8|want[in][out] {
 					t.Errorf("%s: %v, TOS %#x", name, why, tos)
 				}
 			}
@@ -194,32 +201,32 @@ func TestECN(t *testing.T) {
 	}
 }
 
-// FuzzDecap gives decap any text, and compares with RFC 4303 and the IP headers
+// FuzzDecap gives Decap any text, and compares with RFC 4303 and the IP headers
 // read a second time.
 func FuzzDecap(f *testing.F) {
-	f.Add(append(innerPacket(false, 30, 0xff, false), 1, 2, 2, nextIPv4), byte(3))
-	f.Add(append(innerPacket(true, 50, 0, false), 1, 2, 2, nextIPv6), byte(1))
-	f.Add([]byte{1, 2, 3, 3, nextDummy}, byte(0))
+	f.Add(append(innerPacket(false, 30, 0xff, false), 1, 2, 2, NextIPv4), byte(3))
+	f.Add(append(innerPacket(true, 50, 0, false), 1, 2, 2, NextIPv6), byte(1))
+	f.Add([]byte{1, 2, 3, 3, NextDummy}, byte(0))
 	f.Add([]byte{0, 0}, byte(0))
-	f.Add(append(innerPacket(false, 30, 0, false), 1, 2, 200, nextIPv4), byte(0))
+	f.Add(append(innerPacket(false, 30, 0, false), 1, 2, 200, NextIPv4), byte(0))
 	f.Fuzz(func(t *testing.T, text []byte, tos byte) {
 		if len(text) == 0 || len(text) > 1500 {
 			return
 		}
 		got := bytes.Clone(text)
-		n, why := decap(unsafe.Pointer(&got[0]), uint32(len(got)), tos)
+		n, why := Decap(unsafe.Pointer(&got[0]), uint32(len(got)), tos)
 		body, next, want := trailer(text)
 		length := 0
-		if want == drop.None {
+		if want == OK {
 			length, want = innerLen(body, next)
 		}
-		if want == drop.None && tos&3 == 3 && ecnOf(text)&3 == 0 {
-			want = drop.ESPBadECN
+		if want == OK && tos&3 == 3 && ecnOf(text)&3 == 0 {
+			want = BadECN
 		}
-		if why != want || why == drop.None && int(n) != length {
+		if why != want || why == OK && int(n) != length {
 			t.Fatalf("%x: %d %v, want %d %v", text, n, why, length, want)
 		}
-		if why != drop.None {
+		if why != OK {
 			return
 		}
 		// Only the ECN field may change, and with it the checksum.
@@ -232,46 +239,46 @@ func FuzzDecap(f *testing.F) {
 		if changed > 0 || ecnOf(got)&^3 != ecnOf(text)&^3 {
 			t.Fatalf("%x became %x", text, got)
 		}
-		if next == nextIPv4 && sumOf(text[:20]) == 0xffff && sumOf(got[:20]) != 0xffff {
+		if next == NextIPv4 && sumOf(text[:20]) == 0xffff && sumOf(got[:20]) != 0xffff {
 			t.Fatalf("checksum of %x", got[:20])
 		}
 	})
 }
 
 // trailer is RFC 4303 sections 2.4 to 2.6.
-func trailer(text []byte) (body []byte, next byte, why drop.Reason) {
+func trailer(text []byte) (body []byte, next byte, why Verdict) {
 	if len(text) < 2 {
-		return nil, 0, drop.ESPShort
+		return nil, 0, Short
 	}
 	pad, next := int(text[len(text)-2]), text[len(text)-1]
 	body = text[:len(text)-2]
 	if pad > len(body) {
-		return nil, 0, drop.ESPBadPad
+		return nil, 0, BadPad
 	}
 	for i, b := range body[len(body)-pad:] {
 		if int(b) != i+1 {
-			return nil, 0, drop.ESPBadPad
+			return nil, 0, BadPad
 		}
 	}
-	return body[:len(body)-pad], next, drop.None
+	return body[:len(body)-pad], next, OK
 }
 
-func innerLen(body []byte, next byte) (int, drop.Reason) {
+func innerLen(body []byte, next byte) (int, Verdict) {
 	min, version, n := 20, byte(4), 0
 	switch next {
 	case 59:
-		return 0, drop.ESPDummy
+		return 0, Dummy
 	case 41:
 		min, version = 40, 6
 	case 4:
 	default:
-		return 0, drop.ESPBadNext
+		return 0, BadNext
 	}
 	if len(body) < min {
-		return 0, drop.ESPShort
+		return 0, Short
 	}
 	if body[0]>>4 != version {
-		return 0, drop.ESPBadNext
+		return 0, BadNext
 	}
 	if version == 4 {
 		n = int(binary.BigEndian.Uint16(body[2:]))
@@ -279,9 +286,9 @@ func innerLen(body []byte, next byte) (int, drop.Reason) {
 		n = 40 + int(binary.BigEndian.Uint16(body[4:]))
 	}
 	if n < min || n > len(body) {
-		return 0, drop.ESPShort
+		return 0, Short
 	}
-	return n, drop.None
+	return n, OK
 }
 
 func ecnOf(ip []byte) byte {

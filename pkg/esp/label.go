@@ -1,4 +1,4 @@
-package ipsec
+package esp
 
 import (
 	"math/bits"
@@ -6,6 +6,7 @@ import (
 
 	"vrouter/pkg/burst"
 	"vrouter/pkg/mem"
+	"vrouter/pkg/pkt"
 )
 
 // flowLabel is the flow label of an outer IPv6 header, the same for all packets of
@@ -25,14 +26,14 @@ func flowLabel(ip unsafe.Pointer, v6 bool) uint32 {
 		hi, lo = bits.Mul64(mem.Load64(ip, 24)^labelSeed[2], mem.Load64(ip, 32)^labelSeed[3])
 		a ^= bits.RotateLeft64(hi^lo, 1)
 		proto := mem.Load8(ip, 6)
-		if b = uint64(proto); hasPorts(proto) || proto == protoESP { // of ESP the SPI
+		if b = uint64(proto); pkt.HasPorts(proto) || proto == pkt.ProtoESP { // of ESP the SPI
 			b |= uint64(mem.Load32(ip, 40)) << 8
 		}
 	} else {
 		a = mem.Load64(ip, 12)
 		proto, head := mem.Load8(ip, 9), uintptr(mem.Load8(ip, 0)&15)*4
 		whole := bits.ReverseBytes16(mem.Load16(ip, 6))&0x3fff == 0
-		if b = uint64(proto); whole && (hasPorts(proto) || proto == protoESP) {
+		if b = uint64(proto); whole && (pkt.HasPorts(proto) || proto == pkt.ProtoESP) {
 			b |= uint64(mem.Load32(ip, head)) << 8
 		}
 	}
