@@ -70,7 +70,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 	f.IntVar(&c.memoryLimit, "memory-limit", 1024, "MiB of heap from which the collector runs by itself")
 	f.IntVar(&c.nice, "nice", -10, "priority among processes, -20 to 19; 0: none in particular")
 	f.BoolVar(&c.lockMemory, "mlock", false, "keep all memory out of swap")
-	level := f.String("gcm-level", gcm.Best().String(), "instructions for AES-GCM: vaes512, vaes256, aesni or none (the standard library), as far as the processor has them")
+	level := f.String("gcm-level", gcm.Best().String(), "instructions for AES-GCM, and the widest for AES-CBC with HMAC-SHA2-256: vaes512, vaes256, aesni or none (the standard library), as far as the processor has them")
 	f.BoolVar(&c.kernelCrypto, "kernel-crypto", false, "offer the kernel's crypto (AF_ALG, perhaps a device behind it) as the look-aside engine \"kernel\"")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	f.BoolVar(&c.version, "version", false, "print the version and end")

@@ -109,6 +109,16 @@ func setHash(anchor, h []byte) {
 	clear(x[:])
 }
 
+// RoundKeys writes the round keys of a key of 16, 24 or 32 bytes (FIPS 197 section
+// 5.2) to dst, 16 bytes for each round and 16 more, in constant time. It panics where
+// there are no kernels.
+func RoundKeys(dst, key []byte) {
+	if !Supported() {
+		panic(ErrUnsupported)
+	}
+	expand(dst, key)
+}
+
 // expand writes the round keys (FIPS 197 section 5.2) to dst.
 func expand(dst, key []byte) {
 	nk := len(key) / 4

@@ -3,14 +3,15 @@
 // extended sequence numbers: AES-GCM-16 (RFC 4106), AES-CBC (RFC 3602), AES-CTR
 // (RFC 3686) and NULL (RFC 2410) with HMAC (RFC 4868, RFC 2404) by the standard
 // library, ChaCha20-Poly1305 (RFC 7634) by golang.org/x/crypto. AES-GCM is done by
-// package gcm where the processor has what that takes, a burst at a time: NewLevel
-// forces the instructions.
+// package gcm where the processor has what that takes, a burst at a time, and AES-CBC
+// with HMAC-SHA2-256 by package cbchmac: NewLevel forces the instructions.
 //
 //	cpu.go      the engine: open, shared or alone, gone
 //	records.go  the SAs of one session: chunks of records
 //	record.go   what an SA is in memory, and how it is wiped
 //	queue.go    the packet path
 //	vector.go   what of it is for AES-GCM over bursts
+//	chained.go  what of it is for AES-CBC with HMAC-SHA2-256 over bursts
 //	other.go    what of it is for ciphers with HMAC
 //	modes.go    CBC and CTR over single packets, IVs
 //	hmac.go     HMAC over single packets; a queue's own memory
@@ -22,7 +23,8 @@
 // the log says so once. Counters and salt are in the first line, then round keys
 // and powers of the hash key as package gcm has them; or the key schedule and hash
 // table of the standard library's AEAD, moved there out of the Go heap; or the key
-// schedule of its AES and the two states that HMAC begins from. Ten thousand records
+// schedule of its AES and the two states that HMAC begins from; or both as package
+// cbchmac has them. Ten thousand records
 // are ten megabytes, more than the second-level cache, so a queue asks for the lines
 // of the jobs ahead while it works on one.
 //
@@ -49,6 +51,7 @@ import (
 
 	xcpu "golang.org/x/sys/cpu"
 
+	"vrouter/pkg/cbchmac"
 	"vrouter/pkg/gcm"
 	"vrouter/pkg/sal"
 	"vrouter/pkg/sal/internal/session"
@@ -63,7 +66,8 @@ const (
 // Engine implements sal.Device; Open and Close are its host's.
 type Engine struct {
 	session.Host
-	level gcm.Level // AES-GCM over bursts, by package gcm; None: by the standard library
+	level gcm.Level     // AES-GCM over bursts, by package gcm; None: by the standard library
+	cbc   cbchmac.Level // AES-CBC with HMAC-SHA2-256 likewise, by package cbchmac
 }
 
 // New makes an engine with the name given, which uses the best that the processor
@@ -71,17 +75,19 @@ type Engine struct {
 func New(name string) *Engine {
 	e := NewPortable(name)
 	e.level = gcm.Best()
+	e.cbc = cbchmac.Within(e.level)
 	return e
 }
 
 // NewLevel makes an engine whose AES-GCM uses the instructions of the level given,
-// or the standard library at gcm.None. It refuses a level that the processor has not.
+// or the standard library at gcm.None, and whose AES-CBC with HMAC-SHA2-256 takes no
+// wider ones. It refuses a level that the processor has not.
 func NewLevel(name string, level gcm.Level) (*Engine, error) {
 	if !level.Supported() {
 		return nil, fmt.Errorf("engine %s: AES-GCM at level %v: %w", name, level, gcm.ErrUnsupported)
 	}
 	e := New(name)
-	e.level = level
+	e.level, e.cbc = level, cbchmac.Within(level)
 	return e, nil
 }
 

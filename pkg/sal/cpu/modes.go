@@ -40,9 +40,9 @@ func cbcDecrypt(b cipher.Block, iv, text []byte) {
 	}
 }
 
-// ivs makes IVs that nobody can predict and that do not repeat: a counter,
-// encrypted under a random key of the queue's own (RFC 3602 section 3; NIST SP
-// 800-38A appendix C).
+// ivs makes IVs that nobody can predict and that do not repeat: a counter, and a
+// number that no other queue has, encrypted under a random key of the queue's own (RFC
+// 3602 section 3; NIST SP 800-38A appendix C).
 type ivs struct {
 	block cipher.Block
 	n     []byte
@@ -56,13 +56,25 @@ func newIVs(a *arena) ivs {
 		panic(err) // 32 bytes are a key
 	}
 	mem.Wipe(key[:])
-	return ivs{block: a.move(b).(cipher.Block), n: a.bytes(blockLen)}
+	x := ivs{block: a.move(b).(cipher.Block), n: a.bytes(blockLen)}
+	rand.Read(x.n[8:])
+	return x
 }
 
 func (x *ivs) next(to []byte) {
-	binary.BigEndian.PutUint64(x.n, binary.BigEndian.Uint64(x.n)+1)
+	x.count()
 	x.block.Encrypt(to, x.n)
 }
+
+// nonce writes what becomes such an IV when it is encrypted.
+func (x *ivs) nonce(to unsafe.Pointer) {
+	x.count()
+	p := unsafe.Pointer(unsafe.SliceData(x.n))
+	mem.Store64(to, 0, mem.Load64(p, 0))
+	mem.Store64(to, 8, mem.Load64(p, 8))
+}
+
+func (x *ivs) count() { binary.BigEndian.PutUint64(x.n, binary.BigEndian.Uint64(x.n)+1) }
 
 // ctr is a queue's AES-CTR. The standard library's does many blocks at a time,
 // but is an object with a copy of the key for each IV; so one object is kept, and

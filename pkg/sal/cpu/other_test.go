@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"vrouter/pkg/cbchmac"
 	"vrouter/pkg/sal"
 )
 
@@ -112,6 +113,66 @@ func TestNoOtherKeyLeft(t *testing.T) {
 				t.Error("the record of a deleted SA is not wiped")
 			}
 		})
+	}
+}
+
+// The same for AES-CBC with HMAC-SHA2-256 over bursts: neither the keys nor what the
+// hashes begin from are left in the queue, and IVs do not repeat.
+func TestNoChainKeyLeft(t *testing.T) {
+	e := New("cpu0")
+	if e.cbc == cbchmac.None {
+		t.Skip("no kernels for this processor: TestNoOtherKeyLeft is about what it has")
+	}
+	s, r := open(t, e)
+	pool, err := sal.NewPool(64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	qq, err := s.Queue(0, pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := qq.(*queue)
+	c := &sal.SAConfig{SPI: 256, Direction: sal.Outbound, Algorithm: sal.AESCBC, Integrity: sal.HMACSHA2_256_128,
+		Key: []byte("a key that is ea"), IntegrityKey: []byte("sy to find, another as long as a")}
+	h, err := s.AddSA(0, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := unsafe.Slice((*byte)(unsafe.Pointer(r.record(h))), recLen)
+	if r.record(h).how != isChained || !bytes.Contains(rec, c.Key) || bytes.Contains(rec, c.IntegrityKey[:8]) {
+		t.Error("the round keys are not in the record, or the key of HMAC is")
+	}
+	inner := bytes.Clone(rec[lineLen+16:][:32]) // as package cbchmac has it
+	ivs := map[string]bool{}
+	for _, n := range []int{1, 2, 7, 40} {
+		jobs := make([]sal.Job, n)
+		for i := range jobs {
+			jobs[i] = sal.Job{SA: h, Op: sal.Seal, Desc: sal.MakeDesc(uint32(i), 0, 0), Off: 128, Len: uint16(16 * i)}
+		}
+		q.Do(jobs)
+		for i := range jobs {
+			if jobs[i].Status != sal.StatusOK {
+				t.Fatal("status", jobs[i].Status)
+			}
+			iv := string(pool.Bytes(sal.MakeDesc(uint32(i), 128+espLen, 16)))
+			if ivs[iv] {
+				t.Fatal("an IV twice")
+			}
+			ivs[iv] = true
+		}
+		for _, m := range [][]byte{q.vecMem.Bytes(), q.own.mem.r.Bytes()} {
+			if bytes.Contains(m, c.Key) || bytes.Contains(m, inner) || bytes.Contains(m, c.IntegrityKey[:8]) {
+				t.Errorf("after a burst of %d a key is left in the queue", n)
+			}
+		}
+	}
+	if err := s.DelSA(h); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(rec, make([]byte, recLen)) {
+		t.Error("the record of a deleted SA is not wiped")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/crypto/chacha20poly1305"
 
+	"vrouter/pkg/cbchmac"
 	"vrouter/pkg/gcm"
 	"vrouter/pkg/mem"
 	"vrouter/pkg/sal"
@@ -53,7 +54,7 @@ type record struct {
 	packets2, bytes2 atomic.Uint64
 	iv, icv          uint8 // lengths, where the cipher is no AEAD
 	_                [lineLen - 50]byte
-	aead             [aeadRoom]byte // what cipher.AEAD points at, or cipher.Block, or a context of package gcm; see macKeys
+	aead             [aeadRoom]byte // what cipher.AEAD points at, or cipher.Block, or a context of package gcm or cbchmac; see macKeys
 	errors           errorCounts
 }
 
@@ -102,8 +103,9 @@ type errorCounts [16]atomic.Uint64
 
 // Ciphers, as record.how says.
 const (
-	isAEAD   uint8 = iota
-	isVector       // AES-GCM with its context in aead, see vector.go
+	isAEAD    uint8 = iota
+	isVector        // AES-GCM with its context in aead, see vector.go
+	isChained       // AES-CBC with HMAC-SHA2-256, its context in aead, see chained.go
 	isNull
 	isCBC
 	isCTR
@@ -167,7 +169,7 @@ func newChunk() (*chunk, error) {
 
 // install expands the keys into record i. Nothing of them stays on the heap if
 // that can be helped.
-func (c *chunk) install(i int, cfg *sal.SAConfig, vector bool) error {
+func (c *chunk) install(i int, cfg *sal.SAConfig, e *Engine) error {
 	shape, _ := cfg.Algorithm.Shape()
 	lay, err := cfg.Layout()
 	if err != nil {
@@ -183,7 +185,7 @@ func (c *chunk) install(i int, cfg *sal.SAConfig, vector bool) error {
 	r.iv, r.icv, r.mac = uint8(lay.IV), uint8(lay.ICV), macOf[cfg.Integrity]
 	switch cfg.Algorithm {
 	case sal.AESGCM16:
-		if vector {
+		if e.level != gcm.None {
 			r.how = isVector
 			_, err = gcm.Expand(r.aead[:], key)
 		} else {
@@ -195,7 +197,12 @@ func (c *chunk) install(i int, cfg *sal.SAConfig, vector bool) error {
 			r.how, c.aeads[i] = isAEAD, r.take(a).(cipher.AEAD)
 		}
 	case sal.AESCBC:
-		r.how, err = isCBC, c.block(i, key)
+		if e.cbc != cbchmac.None && r.mac == macSHA256 {
+			r.how, r.mac = isChained, noMAC
+			_, err = cbchmac.Expand(r.aead[:], key, cfg.IntegrityKey)
+		} else {
+			r.how, err = isCBC, c.block(i, key)
+		}
 	case sal.AESCTR:
 		r.how, err = isCTR, c.block(i, key)
 	default:

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"vrouter/pkg/gcm"
 	"vrouter/pkg/sal"
 	"vrouter/pkg/sal/internal/session"
 )
@@ -33,7 +32,7 @@ func (r *records) Room(h sal.SA) error {
 
 // Install expands the keys into the record.
 func (r *records) Install(h sal.SA, c *sal.SAConfig) error {
-	return r.chunks[h/chunkSAs].Load().install(int(h%chunkSAs), c, r.e.level != gcm.None)
+	return r.chunks[h/chunkSAs].Load().install(int(h%chunkSAs), c, r.e)
 }
 
 // Stop makes the record unusable.

@@ -10,11 +10,13 @@ import (
 	"vrouter/pkg/sal"
 )
 
-// vector is what a queue needs to do the AES-GCM jobs of a burst at once. Nonces
-// hold the SAs' salts, so it lies in memory that is kept out of core files.
+// vector is what a queue needs to do the jobs of a burst at once for which there are
+// kernels. Nonces hold the SAs' salts, so it lies in memory that is kept out of core
+// files.
 type vector struct {
-	way   [2]lot // sealing, opening
-	lines [sal.Burst]uintptr
+	chained chained // first: it has to be aligned
+	way     [2]lot  // sealing, opening
+	lines   [sal.Burst]uintptr
 }
 
 func newVector() (*mem.Region, *vector, error) {
@@ -46,6 +48,7 @@ func (q *queue) burst(jobs []sal.Job) {
 	q.firstLines(jobs)
 	seal, open := &v.way[0], &v.way[1]
 	seal.n, open.n = 0, 0
+	v.chained.begin()
 	others := 0
 	var r *record // of last
 	var last sal.SA
@@ -67,6 +70,10 @@ func (q *queue) burst(jobs []sal.Job) {
 		// this call ends: a record between two SAs is being written.
 		if r.state.Load() != live {
 			j.Status = sal.StatusNoSA
+			continue
+		}
+		if r.how == isChained {
+			q.chain(j, i, r)
 			continue
 		}
 		if r.how != isVector {
@@ -119,6 +126,7 @@ func (q *queue) burst(jobs []sal.Job) {
 		q.r.e.level.Open(open.jobs[:open.n])
 		q.finish(jobs, open)
 	}
+	q.unchain(jobs)
 	switch others {
 	case 0:
 	case len(jobs):

@@ -1,0 +1,70 @@
+package cbchmac
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// BenchmarkBurst is bursts of 256 packets and of few, an SA for each packet or one
+// for all, in buffers of 2 KiB.
+func BenchmarkBurst(b *testing.B) {
+	for _, l := range Levels() {
+		for _, op := range []string{"seal", "open"} {
+			for _, size := range []int{64, 512, 1424, 0} {
+				for _, n := range []int{256, 4, 2, 1} {
+					for _, keys := range []int{1, 256} {
+						if n < 5 && (keys > 1 || size == 0) {
+							continue
+						}
+						name := fmt.Sprintf("%v/%s/%dB/%d", l, op, size, n)
+						if size == 0 {
+							name = fmt.Sprintf("%v/%s/imix/%d", l, op, n)
+						}
+						if keys > 1 {
+							name += "-keys"
+						}
+						b.Run(name, func(b *testing.B) { benchBurst(b, l, op == "open", size, n, keys) })
+					}
+				}
+			}
+		}
+	}
+}
+
+func benchBurst(b *testing.B, l Level, open bool, size, n, keys int) {
+	const stride = 2048
+	a, r := newArena(b, 1<<20), rand.NewChaCha8([32]byte{5})
+	var ks []pair
+	for range keys {
+		ks = append(ks, a.key(b, random(r, 16), random(r, MACKeySize)))
+	}
+	jobs := make([]Job, n)
+	for i := range jobs {
+		s := size
+		if s == 0 {
+			s = []int{64, 64, 64, 64, 64, 64, 64, 576, 576, 576, 576, 1424}[i*5%12]
+		}
+		p := a.packet(r, ks[i%keys], 8, s, 40, false)
+		a.n += stride - len(p.whole)&^63
+		jobs[i] = p.job()
+	}
+	all := make([]time.Duration, 0, b.N)
+	for range b.N {
+		t := time.Now()
+		a.s.Seal(l, jobs)
+		if open {
+			t = time.Now()
+			if a.s.Open(l, jobs) != 0 {
+				b.Fatal("bad")
+			}
+		}
+		all = append(all, time.Since(t))
+	}
+	slices.Sort(all)
+	b.ReportMetric(float64(all[len(all)/2])/float64(n), "ns/pkt")
+	b.ReportMetric(float64(all[0])/float64(n), "best-ns/pkt")
+	b.ReportMetric(0, "ns/op")
+}

@@ -1,0 +1,5 @@
+//go:build !purego
+
+package cbchmac
+
+const hasAsm = true
