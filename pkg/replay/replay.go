@@ -161,6 +161,33 @@ func (w Window) Restore(top uint64) {
 	}
 }
 
+// Bits appends the window to dst as words of which bit i%64 of word i/64 says that
+// number Top-i was accepted, or has left the window.
+func (w Window) Bits(dst []uint64) []uint64 {
+	top, size := w.Top(), uint64(w.Size())
+	for i := range (size + 63) &^ 63 {
+		if i%64 == 0 {
+			dst = append(dst, 0)
+		}
+		if i < top && (i >= size || w.Seen(top-i)) {
+			dst[len(dst)-1] |= 1 << (i % 64)
+		}
+	}
+	return dst
+}
+
+// Load is the opposite of Bits: top is the right edge. Numbers that bits has no
+// word for count as seen.
+func (w Window) Load(top uint64, bits []uint64) {
+	w.Restore(top)
+	conf := w.area[wConf]
+	for i := range min(uint64(w.Size()), uint64(len(bits))*64, top) {
+		if bits[i/64]>>(i%64)&1 == 0 {
+			w.area[word(conf, top-i)] &^= 1 << ((top - i) & 63)
+		}
+	}
+}
+
 // Check says what to do with a packet whose 32-bit sequence field is seqLo. On
 // OK, seq is the full number: with ESN its high half, which is not on the
 // wire, is inferred as in RFC 4303 appendix A2.2; it belongs into the ICV and

@@ -397,3 +397,38 @@ func TestAdvance(t *testing.T) {
 		}
 	}
 }
+
+// TestBits: a window that goes through Bits and Load answers as before, and one of
+// another size as if what it cannot know had been seen.
+func TestBits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	for _, size := range sizes {
+		w, n := newPair(t, size, true, 5<<32-uint64(size)/2)
+		for range 3000 {
+			step(t, w, n, uint32(w.Top()+1+uint64(rng.IntN(2*size))-uint64(size)), false)
+		}
+		x, _ := Init(make([]uint64, Words(size)), size, true)
+		x.Load(w.Top(), w.Bits(nil))
+		wide, _ := Init(make([]uint64, Words(MaxSize)), MaxSize, true)
+		wide.Load(w.Top(), w.Bits(nil))
+		for i := range uint64(MaxSize) {
+			lo := uint32(w.Top() - i)
+			s1, v1 := w.Check(lo)
+			if s2, v2 := x.Check(lo); v1 != v2 || s1 != s2 {
+				t.Fatalf("size %d, %d behind: %v %#x, was %v %#x", size, i, v2, s2, v1, s1)
+			}
+			if v1 == TooOld || s1 > w.Top() {
+				v1 = Replayed
+			}
+			if _, v2 := wide.Check(lo); v1 != v2 {
+				t.Fatalf("size %d, %d behind, widened: %v, was %v", size, i, v2, v1)
+			}
+		}
+	}
+	var none [MaxWords]uint64
+	w, _ := Init(none[:], 64, false)
+	w.Load(0, w.Bits(nil))
+	if _, v := w.Check(1); v != OK {
+		t.Errorf("a new window has seen 1: %v", v)
+	}
+}

@@ -76,9 +76,17 @@ type Session interface {
 	// and may repeat: packets name their SA by handle. An engine that finds
 	// inbound SAs by SPI itself refuses one twice in a group with ErrExists.
 	AddSA(Group, *SAConfig) (SA, error)
-	// ModSA changes the peer's or own outer address and port, or the sequence
-	// and replay state, of a live SA.
+	// ModSA changes a live SA in ModeProtocol. In ModeCrypto there is nothing to
+	// change: ErrNotSupported.
 	ModSA(SA, *SAMod) error
+	// State reads what packets have changed of a live SA in ModeProtocol; with
+	// others it fails with ErrNotSupported.
+	State(SA) (SAState, error)
+	// Hold is State, after which the SA takes no packet any more: jobs that are
+	// submitted when it has returned get StatusHeld, unchanged, and no number is used
+	// beyond Seq. Those submitted before complete; inbound, their numbers are in what
+	// State gives when they are polled. ModSA with a State ends it.
+	Hold(SA) (SAState, error)
 	// DelSA removes an SA. Jobs that are in flight complete, with
 	// StatusNoSA or their result; the handle is not given out again before.
 	DelSA(SA) error
@@ -117,7 +125,8 @@ const (
 type Status uint8
 
 // The outcomes. Each failing one is a drop reason of its own. After StatusNoSA,
-// StatusNoRoom and StatusShort the bytes are unchanged.
+// StatusNoRoom, StatusShort and StatusHeld the bytes of the packet are unchanged
+// (unless it is what came out of a Decap that is too short).
 const (
 	StatusOK Status = iota
 	StatusPending
@@ -131,10 +140,20 @@ const (
 	StatusExpired     // ModeProtocol: hard lifetime reached
 	StatusNoRoom      // no head or tail room in the buffer
 	StatusDevice      // the engine failed or is gone
+	StatusBadNext     // ModeProtocol: next header is none that tunnels carry, or contradicts the inner packet
+	StatusBadECN      // ModeProtocol: congestion mark outside, inner packet not ECN-capable (RFC 6040 section 4.2)
+	StatusDummy       // ModeProtocol: a packet for traffic-flow confidentiality (RFC 4303 section 2.6)
+	StatusHeld        // ModeProtocol: not now; the SA is held, or has come to SeqLimit
 )
 
-// Soft flags a completed job whose SA has reached a soft lifetime.
-const Soft uint8 = 1
+// Flags of completed jobs in ModeProtocol.
+const (
+	// Soft: the SA has reached a soft lifetime.
+	Soft uint8 = 1 << iota
+	// SeqLow: the packet's number lies in the second half of what SeqLimit allowed
+	// when it was set.
+	SeqLow
+)
 
 // A Job is one packet's work: 32 bytes, no pointers.
 //
@@ -156,7 +175,15 @@ const Soft uint8 = 1
 // and never uses one twice. Else, for AES-CBC, Seal writes it: 16 bytes that
 // nobody can predict (RFC 3602 section 3).
 //
-// In ModeProtocol, Desc is the whole packet from the IP header on, in and out.
+// In ModeProtocol, Desc is the whole packet from the IP header on, in and out; one
+// whose length is not what its header says gets StatusShort. Around a packet to Encap
+// there is room for headers, trailer and ICV (SAConfig.Layout, esp.Template), else it
+// gets StatusNoRoom. Off, Len and SeqHi are the engine's: after StatusOK, Len is the
+// length of the inner packet, Off where the ESP header is in the buffer, inbound in
+// front of Desc, and SeqHi the upper half of the sequence number that is there. After
+// any other status Desc is as it was submitted. Numbers are given in the order of
+// Submit, whatever queues an SA is used by; a packet that fails afterwards has used
+// its number. A packet's number is entered into the replay window when it is polled.
 type Job struct {
 	SA     SA
 	Op     Op

@@ -12,7 +12,7 @@ const (
 	EventHardBytes                    // hard lifetime reached, packets are dropped
 	EventHardPackets                  //
 	EventSeqOverflow                  // no sequence number left
-	EventSeqPeriodic                  // the report every SAConfig-defined interval
+	EventSeqPeriodic                  // the report every SAConfig.SeqReport numbers
 	EventICVAlarm                     // bad ICVs above the alarm rate
 	EventReplayAlarm                  // replays above the alarm rate
 )

@@ -1,10 +1,13 @@
 // Package pool is a look-aside engine in software: threads of its own do what
 // an engine of sal.Caps.Sync does for its caller, so that crypto moves to other
-// cores. It offers what that engine offers.
+// cores. It offers what that engine offers, and sal.ModeProtocol on top: whole IP
+// packets in, whole ESP packets out, and back, with numbers, replay windows and
+// lifetimes kept here.
 //
 //	pool.go     the engine: open, shared or alone, gone
 //	session.go  one application's groups and SAs
 //	queue.go    the packet path: submit, work, poll
+//	keeper.go   what is kept of an SA in sal.ModeProtocol
 //	thread.go   the threads: how they look for work, sleep and wake
 //
 // # Order, and one SA on many cores
@@ -35,6 +38,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vrouter/pkg/replay"
 	"vrouter/pkg/sal"
 )
 
@@ -108,12 +112,12 @@ func (e *Engine) Info() sal.DeviceInfo {
 	return i
 }
 
-// Caps are the inner engine's, but asynchronous: each queue takes one of its for
+// Caps are the inner engine's with sal.ModeProtocol, but asynchronous: each queue takes one of its for
 // every thread.
 func (e *Engine) Caps() sal.Caps {
 	c := e.inner.Caps()
-	c.Modes = []sal.Mode{sal.ModeCrypto}
-	c.Sync, c.WindowMax = false, 0
+	c.Modes = []sal.Mode{sal.ModeCrypto, sal.ModeProtocol}
+	c.Sync, c.WindowMax = false, replay.MaxSize
 	c.Queues /= len(e.threads)
 	c.QueueDepth = depth
 	if c.MaxSAs == 0 || c.MaxSAs > maxHandle {

@@ -23,8 +23,10 @@ const (
 type queue struct {
 	s     *session
 	i     int
+	pool  *sal.Pool
 	inner []sal.Queue // by thread
 	jobs  [depth]sal.Job
+	more  [depth]more // of jobs in sal.ModeProtocol
 	// ends says, at the slot where a run begins, where it ended, once its jobs are
 	// done; less than its position before.
 	ends [depth]atomic.Uint64
@@ -40,6 +42,16 @@ type queue struct {
 	dead      atomic.Bool // no thread looks here any more
 }
 
+// more is what there is to know of a job in sal.ModeProtocol beside what is in it. For
+// other jobs nothing is written here.
+type more struct {
+	keeper *keeper    // of its SA, nil for jobs in sal.ModeCrypto, and without SA
+	over   bool       // its Status is final already
+	status sal.Status // inbound: what is wrong with the inner packet, if the ICV is right
+	inner  uint32     // inbound: how long that is
+	seq    uint64
+}
+
 // Queue opens queue i over the buffers of pool.
 func (s *session) Queue(i int, pool *sal.Pool) (sal.Queue, error) {
 	s.mu.Lock()
@@ -51,7 +63,7 @@ func (s *session) Queue(i int, pool *sal.Pool) (sal.Queue, error) {
 	if i < 0 || i >= s.e.Caps().Queues || pool == nil {
 		return nil, fmt.Errorf("queue %d of %d: %w", i, s.e.Caps().Queues, sal.ErrInvalid)
 	}
-	q := &queue{s: s, i: i}
+	q := &queue{s: s, i: i, pool: pool}
 	for k := range n {
 		in, err := s.inner.Queue(i*n+k, pool)
 		if err != nil {
@@ -90,6 +102,7 @@ func (q *queue) Submit(jobs []sal.Job) int {
 	}
 	k := copy(q.jobs[at%depth:], jobs[:n])
 	copy(q.jobs[:], jobs[k:n])
+	q.admit(at, n)
 	q.submitted.Store(at + uint64(n))
 	// Each queue has a thread of its own to wake first, so that light work of many
 	// queues is spread, and that of one stays where it is warm.
@@ -98,6 +111,64 @@ func (q *queue) Submit(jobs []sal.Job) int {
 		l[(q.i+w)%len(l)].wake()
 	}
 	return n
+}
+
+// admit gives numbers to those of n jobs from a position on that are for sal.ModeProtocol.
+func (q *queue) admit(at uint64, n int) {
+	var held *keeper
+	for i := at; i < at+uint64(n); i++ {
+		j := &q.jobs[i%depth]
+		m := &q.more[i%depth]
+		if j.Op != sal.Encap && j.Op != sal.Decap {
+			continue
+		}
+		k := q.s.keeperOf(j.SA)
+		m.keeper, m.over = k, true
+		j.Flags = 0
+		if k == nil {
+			j.Status = sal.StatusNoSA
+			continue
+		}
+		if k != held {
+			if held != nil {
+				held.release()
+			}
+			k.hold()
+			held = k
+		}
+		m.seq, j.Status = k.admit(q.s, j, q.pool)
+		m.over = j.Status != sal.StatusPending
+	}
+	if held != nil {
+		held.release()
+	}
+}
+
+// settle ends those of n jobs from a position on that are in sal.ModeProtocol.
+func (q *queue) settle(at uint64, n int) {
+	var held *keeper
+	for i := at; i < at+uint64(n); i++ {
+		m := &q.more[i%depth]
+		k := m.keeper
+		if k == nil {
+			if m.over {
+				m.over = false
+			}
+			continue
+		}
+		m.keeper, m.over = nil, false
+		if k != held {
+			if held != nil {
+				held.release()
+			}
+			k.hold()
+			held = k
+		}
+		k.settle(q.s, &q.jobs[i%depth], m.inner, m.status, q.pool)
+	}
+	if held != nil {
+		held.release()
+	}
 }
 
 // work does a run, on thread t within its turn, and says how many jobs it had.
@@ -114,10 +185,10 @@ func (q *queue) work(t *thread) int {
 	}
 	from := at % depth
 	if to := from + n; to <= depth {
-		q.do(t, q.jobs[from:to])
+		q.do(t, q.jobs[from:to], q.more[from:to])
 	} else {
-		q.do(t, q.jobs[from:])
-		q.do(t, q.jobs[:to-depth])
+		q.do(t, q.jobs[from:], q.more[from:])
+		q.do(t, q.jobs[:to-depth], q.more[:to-depth])
 	}
 	q.ends[from].Store(at + n)
 	q.tell()
@@ -125,19 +196,42 @@ func (q *queue) work(t *thread) int {
 }
 
 // do has the inner engine do jobs, which come by this engine's handles.
-func (q *queue) do(t *thread, jobs []sal.Job) {
+func (q *queue) do(t *thread, jobs []sal.Job, more []more) {
 	if q.s.gone.Load() || t.e.stop.Load() {
 		fail(jobs)
 		return
 	}
 	for i := range jobs {
-		j := &jobs[i]
-		t.of[i%run] = j.SA
-		j.SA = q.s.innerOf(j.SA)
+		j, m, was := &jobs[i], &more[i], &t.was[i%run]
+		*was = *j
+		if m.over {
+			j.SA = 0 // not for the inner engine
+			continue
+		}
+		if j.SA = q.s.innerOf(j.SA, m.keeper != nil); m.keeper == nil || j.SA == 0 {
+			continue
+		}
+		if j.Op == sal.Encap {
+			m.keeper.encap(j, m.seq, q.pool)
+		} else {
+			j.Op = sal.Open
+		}
 	}
 	q.inner[t.i].Do(jobs)
 	for i := range jobs {
-		jobs[i].SA = t.of[i%run]
+		j, m, was := &jobs[i], &more[i], &t.was[i%run]
+		j.SA, j.Op = was.SA, was.Op
+		switch {
+		case m.over:
+			j.Status = was.Status
+		case m.keeper == nil:
+		case j.Status != sal.StatusOK:
+			j.Desc = was.Desc
+		case j.Op == sal.Encap:
+			m.keeper.sealed(j, was.Desc.Len(), q.pool)
+		default:
+			m.inner, m.status = m.keeper.decap(j, q.pool)
+		}
 	}
 }
 
@@ -159,6 +253,7 @@ func (q *queue) Poll(jobs []sal.Job) int {
 	if n == 0 {
 		return 0
 	}
+	q.settle(at, n)
 	from := at % depth
 	k := copy(jobs[:n], q.jobs[from:])
 	copy(jobs[k:n], q.jobs[:])

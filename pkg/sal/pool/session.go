@@ -16,14 +16,21 @@ const (
 	maxHandle = leafSAs*maxLeaves - 1
 )
 
-type leaf [leafSAs]atomic.Uint32
+// leaf is a part of the table: the inner engine's handle, 0 where there is no SA, with
+// protocol beside it for an SA in sal.ModeProtocol, and what is kept of such a one.
+type leaf struct {
+	inner [leafSAs]atomic.Uint32
+	keep  [leafSAs]atomic.Pointer[keeper]
+}
+
+const protocol = 1 << 31
 
 // session is one application's use of the engine, and of the inner one. Control
 // methods lock mu; queues and threads never do.
 type session struct {
 	e     *Engine
 	inner sal.Session
-	table [maxLeaves]atomic.Pointer[leaf] // the inner handle, 0 where there is no SA
+	table [maxLeaves]atomic.Pointer[leaf]
 	gone  atomic.Bool
 
 	mu     sync.Mutex
@@ -34,6 +41,9 @@ type session struct {
 	next   sal.SA   // never given out
 	reuse  []sal.SA // given back, oldest first
 	limbo  []parted // deleted, oldest first: jobs may still name them
+
+	told   sync.Mutex // of events, which may be closed
+	deaf   bool
 	events chan sal.Event
 }
 
@@ -114,10 +124,21 @@ func (s *session) DeleteGroup(g sal.Group) error {
 	return s.inner.DeleteGroup(g)
 }
 
-// AddSA installs an SA in the inner engine, under a handle of this one.
+// AddSA installs an SA in the inner engine, under a handle of this one. In
+// sal.ModeProtocol the inner engine has it in sal.ModeCrypto, and the rest is kept here.
 func (s *session) AddSA(g sal.Group, cfg *sal.SAConfig) (sal.SA, error) {
-	if cfg.Mode != sal.ModeCrypto {
-		return 0, fmt.Errorf("mode %d: %w", cfg.Mode, sal.ErrNotSupported)
+	var keep *keeper
+	c := *cfg
+	switch c.Mode {
+	case sal.ModeCrypto:
+	case sal.ModeProtocol:
+		var err error
+		if keep, err = newKeeper(cfg); err != nil {
+			return 0, err
+		}
+		c.Mode = sal.ModeCrypto
+	default:
+		return 0, fmt.Errorf("mode %d: %w", c.Mode, sal.ErrNotSupported)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +152,7 @@ func (s *session) AddSA(g sal.Group, cfg *sal.SAConfig) (sal.SA, error) {
 	if err != nil {
 		return 0, err
 	}
-	in, err := s.inner.AddSA(g, cfg)
+	in, err := s.inner.AddSA(g, &c)
 	if err != nil {
 		s.reuse = append(s.reuse, h)
 		return 0, err
@@ -140,10 +161,15 @@ func (s *session) AddSA(g sal.Group, cfg *sal.SAConfig) (sal.SA, error) {
 		SA: h, Group: g, SPI: cfg.SPI, Direction: cfg.Direction, Mode: cfg.Mode, Algorithm: cfg.Algorithm,
 		Integrity: cfg.Integrity, KeyBits: cfg.KeyBits(), ESN: cfg.ESN,
 	}, inner: in}
-	l := s.groups[g]
-	at, _ := slices.BinarySearch(l, h)
-	s.groups[g] = slices.Insert(l, at, h)
-	s.slot(h).Store(uint32(in))
+	i, _ := slices.BinarySearch(s.groups[g], h)
+	s.groups[g] = slices.Insert(s.groups[g], i, h)
+	x := uint32(in)
+	if keep != nil {
+		x |= protocol
+	}
+	l, at := s.slot(h)
+	l.keep[at].Store(keep)
+	l.inner[at].Store(x)
 	return h, nil
 }
 
@@ -167,11 +193,14 @@ func (s *session) handle() (sal.SA, error) {
 }
 
 // slot is a handle's place in the table; h must have been given out once.
-func (s *session) slot(h sal.SA) *atomic.Uint32 { return &s.table[h/leafSAs].Load()[h%leafSAs] }
+func (s *session) slot(h sal.SA) (l *leaf, at int) {
+	return s.table[h/leafSAs].Load(), int(h % leafSAs)
+}
 
 // innerOf is the inner engine's handle; 0, which is none, for an SA that is not
-// there.
-func (s *session) innerOf(h sal.SA) sal.SA {
+// there, or not in sal.ModeProtocol as it should be, or in it as it should not be: of
+// such a one nobody else may seal with the key, nor open what no window has seen.
+func (s *session) innerOf(h sal.SA, kept bool) sal.SA {
 	if h/leafSAs >= maxLeaves {
 		return 0
 	}
@@ -179,7 +208,23 @@ func (s *session) innerOf(h sal.SA) sal.SA {
 	if l == nil {
 		return 0
 	}
-	return sal.SA(l[h%leafSAs].Load())
+	x := l.inner[h%leafSAs].Load()
+	if x&protocol != 0 != kept {
+		return 0
+	}
+	return sal.SA(x &^ protocol)
+}
+
+// keeperOf is what is kept of an SA in sal.ModeProtocol, nil for any other.
+func (s *session) keeperOf(h sal.SA) *keeper {
+	if h/leafSAs >= maxLeaves {
+		return nil
+	}
+	l := s.table[h/leafSAs].Load()
+	if l == nil {
+		return nil
+	}
+	return l.keep[h%leafSAs].Load()
 }
 
 // find is a control call's SA.
@@ -193,15 +238,62 @@ func (s *session) find(h sal.SA) (*sa, error) {
 	return nil, fmt.Errorf("SA %d: %w", h, sal.ErrNotFound)
 }
 
-// ModSA is the inner engine's.
+// ModSA changes an SA in sal.ModeProtocol.
 func (s *session) ModSA(h sal.SA, m *sal.SAMod) error {
+	k, in, err := s.kept(h)
+	switch {
+	case err != nil:
+		return err
+	case k == nil:
+		return s.inner.ModSA(in, m)
+	}
+	k.hold()
+	defer k.release()
+	if m.State != nil {
+		if !k.held {
+			return fmt.Errorf("SA %d is not held, and so its state is its own: %w", h, sal.ErrInvalid)
+		}
+		if err := k.set(m.State); err != nil {
+			return err
+		}
+		k.held = false
+	}
+	if m.SeqLimit != nil && !k.inbound {
+		k.allow(*m.SeqLimit)
+	}
+	return nil
+}
+
+// State reads what is kept of an SA in sal.ModeProtocol.
+func (s *session) State(h sal.SA) (sal.SAState, error) { return s.look(h, false) }
+
+// Hold is State, and the SA's end for now.
+func (s *session) Hold(h sal.SA) (sal.SAState, error) { return s.look(h, true) }
+
+func (s *session) look(h sal.SA, hold bool) (sal.SAState, error) {
+	k, in, err := s.kept(h)
+	switch {
+	case err != nil:
+		return sal.SAState{}, err
+	case k == nil:
+		return s.inner.State(in)
+	}
+	k.hold()
+	defer k.release()
+	k.held = k.held || hold
+	return k.state(), nil
+}
+
+// kept is what is kept of a control call's SA, nil in sal.ModeCrypto, and the inner
+// engine's handle.
+func (s *session) kept(h sal.SA) (*keeper, sal.SA, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x, err := s.find(h)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	return s.inner.ModSA(x.inner, m)
+	return s.keeperOf(h), x.inner, nil
 }
 
 // DelSA removes an SA: when it returns, no thread is using the key nor will, and
@@ -245,7 +337,9 @@ func (s *session) part(l []sal.SA) {
 		return
 	}
 	for _, h := range l {
-		s.slot(h).Store(0)
+		x, at := s.slot(h)
+		x.inner[at].Store(0)
+		x.keep[at].Store(nil)
 	}
 	s.e.pass()
 	p := parted{sas: slices.Clone(l)}
@@ -302,19 +396,35 @@ func (s *session) Stats(h sal.SA) (sal.SAStats, error) {
 	if err != nil {
 		return sal.SAStats{}, err
 	}
-	return s.inner.Stats(x.inner)
+	st, err := s.inner.Stats(x.inner)
+	if k := s.keeperOf(h); k != nil && err == nil {
+		k.hold()
+		st = k.done
+		k.release()
+	}
+	return st, err
 }
 
-// Events delivers EventGone.
+// Events delivers EventGone, and what happens to SAs in sal.ModeProtocol.
 func (s *session) Events() <-chan sal.Event { return s.events }
+
+// report sends an event, if somebody reads them in time.
+func (s *session) report(e sal.Event) {
+	s.told.Lock()
+	defer s.told.Unlock()
+	if s.deaf {
+		return
+	}
+	select {
+	case s.events <- e:
+	default:
+	}
+}
 
 // lose is the end of the engine; e.mu is held, so s.mu must not be.
 func (s *session) lose() {
 	s.gone.Store(true)
-	select {
-	case s.events <- sal.Event{Kind: sal.EventGone}:
-	default:
-	}
+	s.report(sal.Event{Kind: sal.EventGone})
 }
 
 // drop takes a queue away from the threads; s.mu is held.
@@ -344,6 +454,9 @@ func (s *session) Close() error {
 	}
 	err := s.inner.Close() // wipes
 	s.sas, s.groups, s.limbo, s.reuse = nil, nil, nil, nil
+	s.told.Lock()
+	defer s.told.Unlock()
+	s.deaf = true
 	close(s.events)
 	return err
 }

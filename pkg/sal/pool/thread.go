@@ -24,7 +24,7 @@ type thread struct {
 	bell int // eventfd: a sleeping thread reads it
 	tid  atomic.Int32
 	buf  [8]byte
-	of   [run]sal.SA // the handles of a run's jobs, while the inner engine's stand there
+	was  [run]sal.Job // a run's jobs as they were submitted, while they are the inner engine's
 
 	_ [64]byte
 	// turn is odd while the thread may hold a queue or an SA, see Engine.pass.

@@ -3,7 +3,6 @@ package saltest
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -303,8 +302,8 @@ func testModSA(b *bench) {
 	if err := b.s.ModSA(h, &sal.SAMod{}); err != nil {
 		b.Errorf("no change: %v", err)
 	}
-	seq, addr := uint64(7), netip.MustParseAddr("192.0.2.1")
-	for _, m := range []*sal.SAMod{{Seq: &seq}, {Remote: &addr}, {Window: []uint64{1}}} {
+	seq := uint64(7)
+	for _, m := range []*sal.SAMod{{SeqLimit: &seq}, {State: &sal.SAState{Seq: 1}}} {
 		if err := b.s.ModSA(h, m); !errors.Is(err, sal.ErrNotSupported) {
 			b.Errorf("%+v: %v", m, err)
 		}

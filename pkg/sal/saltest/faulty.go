@@ -259,6 +259,22 @@ func (s *faultySession) ModSA(h sal.SA, m *sal.SAMod) error {
 	return s.s.ModSA(s.inner(h), m)
 }
 
+func (s *faultySession) State(h sal.SA) (sal.SAState, error) {
+	if err := s.lock(); err != nil {
+		return sal.SAState{}, err
+	}
+	defer s.e.mu.Unlock()
+	return s.s.State(s.inner(h))
+}
+
+func (s *faultySession) Hold(h sal.SA) (sal.SAState, error) {
+	if err := s.lock(); err != nil {
+		return sal.SAState{}, err
+	}
+	defer s.e.mu.Unlock()
+	return s.s.Hold(s.inner(h))
+}
+
 // DelSA deletes at once: jobs held back find no SA when their time comes.
 func (s *faultySession) DelSA(h sal.SA) error {
 	if err := s.lock(); err != nil {

@@ -7,13 +7,13 @@
 //	crypto.go   the tests of the packet path, with AES-GCM
 //	async.go    full queues, and who is woken by jobs that are done
 //	esp.go      the packet path with all other algorithms
+//	protocol.go whole packets: sal.ModeProtocol
 //	control.go  the tests of discovery, SAs, groups, events
 //	faulty.go   Faulty: an engine with faults
 //	port.go     RunPort: the suite for port drivers; portchange.go what happens to an open port
 //
-// Covered is sal.ModeCrypto. Engines with other modes run the suite for what
-// they offer of it; the tests of ModeProtocol and ModeFull come with the first
-// engine that has them.
+// Covered are sal.ModeCrypto and sal.ModeProtocol; an engine runs the tests of what it
+// offers. Those of ModeFull come with the first engine that has it.
 package saltest
 
 import (
@@ -21,6 +21,7 @@ import (
 	"crypto/cipher"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,14 +54,22 @@ func Run(t *testing.T, new func() sal.Device, o ...Options) {
 		{"ESP/KnownAnswers", testESPKnownAnswers}, {"ESP/Lengths", testESPLengths}, {"ESP/Mixed", testESPMixed},
 		{"ESP/BadICV", testESPBadICV}, {"ESP/Room", testESPRoom}, {"ESP/IVs", testESPIVs},
 		{"ESP/Large", testESPLarge}, {"ESP/Allocations", testESPAllocations}, {"ESP/Refusals", testESPRefusals},
+		{"Protocol/Bytes", testProtocolBytes}, {"Protocol/Replay", testProtocolReplay}, {"Protocol/Errors", testProtocolErrors},
+		{"Protocol/Ends", testProtocolEnds}, {"Protocol/Hold", testProtocolHold}, {"Protocol/Refusals", testProtocolRefusals},
+		{"Protocol/Order", testProtocolOrder}, {"Protocol/Shared", testProtocolShared}, {"Protocol/Lost", testProtocolLost},
+		{"Protocol/Allocations", testProtocolAllocations},
 	}
 	for _, x := range tests {
 		t.Run(x.name, func(t *testing.T) {
 			d := new()
 			defer d.Close()
 			b := &bench{T: t, d: d, caps: d.Caps(), opt: opt}
-			if x.name != "Info" && !b.caps.Has(sal.ModeCrypto) {
-				t.Skip("the engine has no ModeCrypto")
+			mode, name := sal.ModeCrypto, "crypto"
+			if strings.HasPrefix(x.name, "Protocol/") {
+				mode, name = sal.ModeProtocol, "protocol"
+			}
+			if x.name != "Info" && !b.caps.Has(mode) {
+				t.Skip("the engine does not offer mode " + name)
 			}
 			x.f(b)
 		})

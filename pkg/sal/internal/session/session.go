@@ -9,6 +9,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -229,6 +230,21 @@ func (s *Session) handle() (sal.SA, error) {
 // ModSA has nothing to change in sal.ModeCrypto: addresses, sequence number and
 // window are the caller's.
 func (s *Session) ModSA(h sal.SA, m *sal.SAMod) error {
+	err := s.crypto(h)
+	if errors.Is(err, sal.ErrNotSupported) && *m == (sal.SAMod{}) {
+		return nil
+	}
+	return err
+}
+
+// State fails: in sal.ModeCrypto the engine keeps nothing.
+func (s *Session) State(h sal.SA) (sal.SAState, error) { return sal.SAState{}, s.crypto(h) }
+
+// Hold fails, as State does.
+func (s *Session) Hold(h sal.SA) (sal.SAState, error) { return sal.SAState{}, s.crypto(h) }
+
+// crypto is why what packets change of an SA is not for the engine to say.
+func (s *Session) crypto(h sal.SA) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(); err != nil {
@@ -237,10 +253,7 @@ func (s *Session) ModSA(h sal.SA, m *sal.SAMod) error {
 	if s.sas[h] == nil {
 		return fmt.Errorf("SA %d: %w", h, sal.ErrNotFound)
 	}
-	if m.Local != nil || m.Remote != nil || m.Seq != nil || m.Window != nil {
-		return fmt.Errorf("changing an SA in mode crypto: %w", sal.ErrNotSupported)
-	}
-	return nil
+	return fmt.Errorf("SA %d is in mode crypto, where the caller keeps its state: %w", h, sal.ErrNotSupported)
 }
 
 // DelSA removes an SA: no job that begins after it returns uses the key. The
