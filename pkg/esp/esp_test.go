@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"testing"
 	"unsafe"
-
-	"vrouter/pkg/sal"
 )
 
 func sumOf(b []byte) uint16 {
@@ -45,17 +43,20 @@ func innerPacket(v6 bool, n int, tos byte, df bool) []byte {
 	return b
 }
 
+// layout is what an SA adds to a packet, in bytes.
+type layout struct{ IV, ICV, Align int }
+
 // layouts are all there are: AES-GCM first, then with each length of ICV NULL,
 // AES-CTR and AES-CBC.
-var layouts = func() []sal.Layout {
-	l := []sal.Layout{{IV: 8, ICV: 16, Align: 4}}
+var layouts = func() []layout {
+	l := []layout{{IV: 8, ICV: 16, Align: 4}}
 	for _, icv := range []int{12, 16, 24, 32} {
-		l = append(l, sal.Layout{ICV: icv, Align: 4}, sal.Layout{IV: 8, ICV: icv, Align: 4}, sal.Layout{IV: 16, ICV: icv, Align: 16})
+		l = append(l, layout{ICV: icv, Align: 4}, layout{IV: 8, ICV: icv, Align: 4}, layout{IV: 16, ICV: icv, Align: 16})
 	}
 	return l
 }()
 
-func templateOf(v6 bool, lay sal.Layout) *Template {
+func templateOf(v6 bool, lay layout) *Template {
 	c := Config{SPI: 0x01020304, IV: lay.IV, ICV: lay.ICV, Align: lay.Align, Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("198.51.100.2")}
 	if v6 {
 		c.Local, c.Remote = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:ffff::2")
@@ -83,7 +84,7 @@ func TestEncapDecap(t *testing.T) {
 	}
 }
 
-func encapDecap(t *testing.T, r *Template, lay sal.Layout, in6, out6 bool) {
+func encapDecap(t *testing.T, r *Template, lay layout, in6, out6 bool) {
 	t.Helper()
 	for n := 40; n < 1440; n++ {
 		tos := byte(n)
