@@ -30,7 +30,7 @@ func (w *Worker) lookup4(v *pipeline.Vec, t *flow.Table) {
 	for i := range hash {
 		bucket[i] = uint32(hash[i]) & mask
 	}
-	if t.Used() <= nearFlows {
+	if w.far = t.Used() > nearFlows; !w.far {
 		burst.BucketMatch(t.Buckets, bucket, hash, entry)
 		return
 	}
@@ -42,7 +42,7 @@ func (w *Worker) lookup4(v *pipeline.Vec, t *flow.Table) {
 // lookup6 is lookup4; entries are two lines each.
 func (w *Worker) lookup6(v *pipeline.Vec, t *flow.Table) {
 	w.lookup4(v, t)
-	if t.Used() > nearFlows {
+	if w.far {
 		burst.PrefetchLines(t.Entries+64, v.Entry[:v.N])
 	}
 }
@@ -106,6 +106,7 @@ func (w *Worker) forward4(v *pipeline.Vec, t *flow.Table) {
 		tx.Way[out&outMask] = uint32(word.If()) | uint32(in[i])<<16
 		tx.N = out + 1
 	}
+	w.settleCounts()
 	pipeline.Add(&w.stats.hits, uint64(n-w.nslow))
 }
 
@@ -177,6 +178,7 @@ func (w *Worker) forward6(v *pipeline.Vec, t *flow.Table) {
 		tx.Way[out&outMask] = uint32(word.If()) | uint32(in[i])<<16
 		tx.N = out + 1
 	}
+	w.settleCounts()
 	pipeline.Add(&w.stats.hits, uint64(n-w.nslow))
 }
 
@@ -198,23 +200,4 @@ func (w *Worker) allSlow(v *pipeline.Vec) {
 		w.slow[i&255] = uint16(i)
 	}
 	w.nslow = v.N
-}
-
-// count counts a frame of l bytes on the counters of its flow. It stands apart:
-// inlined, it would take the loops their registers.
-//
-//go:noinline
-func (w *Worker) count(m *flow.Meta, l uint16) {
-	if h := m.Count[0]; h != 0 {
-		w.countOne(h, l)
-	}
-	if h := m.Count[1]; h != 0 {
-		w.countOne(h, l)
-	}
-}
-
-func (w *Worker) countOne(h uint32, l uint16) {
-	x := (*pipeline.Counter)(unsafe.Add(w.counters, uintptr(h)*unsafe.Sizeof(pipeline.Counter{})))
-	pipeline.Add(&x.Packets, 1)
-	pipeline.Add(&x.Bytes, uint64(l-pipeline.EthLen))
 }

@@ -139,6 +139,7 @@ func (w *Worker) known(v *pipeline.Vec, i uint16, m *flow.Meta) bool {
 	m.Bytes += uint64(v.Len[i&255])
 	if m.Flags&flow.HasCount != 0 {
 		w.count(m, v.Len[i&255])
+		w.settleCounts()
 	}
 	w.do(v, i, m.Kind, m.Arg)
 	return true

@@ -2,6 +2,7 @@
 //
 //	loop.go      a turn: receive, parse, look up, forward, the rest, send
 //	forward.go   the transform of cached flows, one loop for each family
+//	tally.go     counters of flows
 //	slow.go      what the transform did not do: other kinds, misses, the odd
 //	walk.go      the walk of packets that missed the cache, and its result
 //	odd.go       packets that the quick parse did not accept
@@ -70,6 +71,7 @@ type Worker struct {
 	// list), and how many packets they put on lists.
 	from   pipeline.Origin
 	clamps bool // something clamps the segment sizes of TCP
+	far    bool // there are so many flows that their lines are asked for
 	listed int
 	walks  [pipeline.Burst]uint16 // misses
 	kinds  [action.Kinds]kindList
@@ -94,6 +96,7 @@ type Worker struct {
 	calmed  atomic.Bool // see calm
 	since   weighed
 
+	tally    tally
 	stats    *counts
 	counters unsafe.Pointer // of the context, by handle
 	quiet    int64          // since when there is nothing to do, 0: there is
