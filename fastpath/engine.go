@@ -133,7 +133,7 @@ type Refusal = pipeline.Refusal
 // Inventory is what an engine holds.
 type Inventory struct {
 	Label string
-	// Objects maps feature ("iface", "neigh", "route", "policy", "sa",
+	// Objects maps feature ("iface", "neigh", "route", "policy", "sa", "group",
 	// "global") and key text to a digest of the object's Config (DigestOf).
 	Objects map[string]map[string]Digest
 }
@@ -173,6 +173,7 @@ type Query struct {
 	Routes     bool
 	SAs        []string
 	Policies   []string
+	Groups     []string // tenant groups
 	Drops      bool
 	Process    bool // workers, buffers, flow cache, engines
 }
@@ -184,6 +185,7 @@ type State struct {
 	Routes     []route.State
 	SAs        []ipsec.SAState
 	Policies   []ipsec.PolicyState
+	Groups     []ipsec.GroupState
 	Drops      []Drop
 	Process    *Process
 }
@@ -260,5 +262,5 @@ func (c *Change) Empty() bool {
 	return c.Global == nil &&
 		len(c.Iface.Set)+len(c.Iface.Delete)+len(c.Neigh.Set)+len(c.Neigh.Delete)+
 			len(c.Route.Set)+len(c.Route.Delete)+len(c.IPsec.SetPolicy)+len(c.IPsec.DeletePolicy)+
-			len(c.IPsec.SetSA)+len(c.IPsec.DeleteSA) == 0
+			len(c.IPsec.SetSA)+len(c.IPsec.DeleteSA)+len(c.IPsec.SetGroup)+len(c.IPsec.DeleteGroup) == 0
 }

@@ -91,7 +91,7 @@ type Local struct {
 	ticket *ticket
 	label  string
 	global Global
-	kept   map[string]map[string]Digest // of objects whose Config is not kept: policy, sa, global
+	kept   map[string]map[string]Digest // of objects whose Config is not kept: policy, sa, group, global
 	slow   int64                        // when the slow part of Step is due
 }
 
@@ -111,7 +111,7 @@ var _ Engine = (*Local)(nil)
 func New(o Options) (*Local, error) {
 	o.defaults()
 	e := &Local{opt: o, slot: make(chan struct{}, 1), notify: make(chan struct{}, 1), quit: make(chan struct{}),
-		kept: map[string]map[string]Digest{"policy": {}, "sa": {}, "global": {}}}
+		kept: map[string]map[string]Digest{"policy": {}, "sa": {}, "group": {}, "global": {}}}
 	rand.Read(e.key[:])
 	if err := e.build(); err != nil {
 		return nil, err
@@ -265,7 +265,7 @@ func (e *Local) Prepare(ctx context.Context, c *Change) (Ticket, error) {
 
 // digests are those of objects whose configuration no feature keeps.
 func (e *Local) digests(c *Change) map[string]map[string]Digest {
-	d := map[string]map[string]Digest{"policy": {}, "sa": {}, "global": {}}
+	d := map[string]map[string]Digest{"policy": {}, "sa": {}, "group": {}, "global": {}}
 	for i := range c.IPsec.SetPolicy {
 		p := &c.IPsec.SetPolicy[i]
 		d["policy"][p.ObjectKey()] = DigestOf(e.key, p)
@@ -273,6 +273,10 @@ func (e *Local) digests(c *Change) map[string]map[string]Digest {
 	for i := range c.IPsec.SetSA {
 		s := &c.IPsec.SetSA[i]
 		d["sa"][s.ObjectKey()] = DigestOf(e.key, s)
+	}
+	for i := range c.IPsec.SetGroup {
+		g := &c.IPsec.SetGroup[i]
+		d["group"][g.ObjectKey()] = DigestOf(e.key, g)
 	}
 	if c.Global != nil {
 		d["global"][""] = DigestOf(e.key, c.Global)
@@ -414,6 +418,9 @@ func (e *Local) keep(t *ticket) {
 	}
 	for _, n := range t.change.IPsec.DeleteSA {
 		delete(e.kept["sa"], n)
+	}
+	for _, n := range t.change.IPsec.DeleteGroup {
+		delete(e.kept["group"], n)
 	}
 	for f, m := range t.digests {
 		for k, d := range m {

@@ -59,6 +59,9 @@ func (e *Local) State(_ context.Context, q *Query) (*State, error) {
 	if q.Policies != nil {
 		s.Policies = e.f.ipsec.PolicyStates(q.Policies)
 	}
+	if q.Groups != nil {
+		s.Groups = e.f.ipsec.GroupStates(q.Groups)
+	}
 	if q.Drops {
 		s.Drops = e.drops()
 	}

@@ -111,6 +111,7 @@ const (
 	ESPBadECN
 	ESPExpired
 	ESPEncapsulation
+	ESPQuota
 	NATKeepAlive
 	IPsecNoSA
 	IPsecPolicyDiscard
@@ -219,6 +220,7 @@ var Table = [N]Info{
 	ESPDummy:            {"esp-dummy", Normal, "Dummy packet for traffic flow confidentiality (RFC 4303 section 2.6)."},
 	ESPExpired:          {"esp-expired", Config, "The SA's hard lifetime is over."},
 	ESPEncapsulation:    {"esp-encapsulation", Attack, "ESP in UDP for an SA without encapsulation, or bare ESP for one with it."},
+	ESPQuota:            {"esp-quota", Resource, "More packets or octets than the quota of the SA's tenant group."},
 	NATKeepAlive:        {"nat-keepalive", Normal, "NAT keep-alive of a peer (RFC 3948 section 2.3): it has done its work on the way."},
 	IPsecNoSA:           {"ipsec-no-sa", Config, "Policy says protect, and no SA can do it."},
 	IPsecPolicyDiscard:  {"ipsec-policy-discard", Normal, "Policy says discard."},

@@ -82,10 +82,12 @@ type Settler interface{ Settle() }
 // Refusal says which object of a change the engine cannot take, and why. The
 // caller maps it to a YANG path.
 type Refusal struct {
-	Feature string // iface, neigh, route, policy, sa, global
+	Feature string // iface, neigh, route, policy, sa, group, global
 	Object  string // the object's key as text
 	Field   string // the Config field at fault, "" when it is the whole object
 	Reason  string // a sentence for people; never a secret
+	// Full: nothing is wrong with the object, there is no room for it.
+	Full bool
 }
 
 func (r *Refusal) Error() string {

@@ -149,8 +149,8 @@ func (f *failure) err() error {
 // query is a fastpath.Query. There a nil slice asks for nothing and an empty
 // one for everything, a difference that gob does not carry.
 type query struct {
-	Ifaces, Neighbours, SAs, Policies names
-	Routes, Drops, Process            bool
+	Ifaces, Neighbours, SAs, Policies, Groups names
+	Routes, Drops, Process                    bool
 }
 
 type names struct {
@@ -160,7 +160,7 @@ type names struct {
 
 func newQuery(q *fastpath.Query) *query {
 	n := func(s []string) names { return names{s != nil, s} }
-	return &query{n(q.Ifaces), n(q.Neighbours), n(q.SAs), n(q.Policies), q.Routes, q.Drops, q.Process}
+	return &query{n(q.Ifaces), n(q.Neighbours), n(q.SAs), n(q.Policies), n(q.Groups), q.Routes, q.Drops, q.Process}
 }
 
 func (q *query) query() *fastpath.Query {
@@ -170,7 +170,7 @@ func (q *query) query() *fastpath.Query {
 		}
 		return s.Names
 	}
-	return &fastpath.Query{Ifaces: n(q.Ifaces), Neighbours: n(q.Neighbours), SAs: n(q.SAs), Policies: n(q.Policies),
+	return &fastpath.Query{Ifaces: n(q.Ifaces), Neighbours: n(q.Neighbours), SAs: n(q.SAs), Policies: n(q.Policies), Groups: n(q.Groups),
 		Routes: q.Routes, Drops: q.Drops, Process: q.Process}
 }
 

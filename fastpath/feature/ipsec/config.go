@@ -182,6 +182,8 @@ type SA struct {
 	KeepAlive uint32
 	Selector  Selector
 	Offload   Offload
+	// TenantGroup names the Group whose quotas the SA uses, "" for none.
+	TenantGroup string
 	// Soft says when the SA is due to be replaced, Hard when it ends. What is
 	// told of by events happens once, but for Soft.Idle. An SA that has ended
 	// carries nothing until it is given other lifetimes, or another key: as
@@ -211,8 +213,38 @@ const (
 	TerminateHold                   // the SA ends
 )
 
+// Group is a tenant group: what its SAs may use together. Name is its key. 0 is no
+// limit.
+type Group struct {
+	Name   string
+	MaxSAs uint32
+	// Packets and Bytes are how many in a second, over all SAs of both directions; octets
+	// are those of ESP packets with their outer IP header. What was not used lately may
+	// be used at once: as much as comes in 100 ms, but 32 packets or 65536 octets at
+	// the least.
+	Packets, Bytes uint64
+}
+
+// ObjectKey is the key as text, as inventories and refusals give it.
+func (g Group) ObjectKey() string { return g.Name }
+
+// GroupUse is what the SAs of a group have used.
+type GroupUse struct {
+	Packets, Bytes uint64 // as in Group: those that were let through
+	Dropped        uint64 // packets above the quotas
+}
+
+// GroupState is a tenant group as it is. It counts from when it was set first.
+type GroupState struct {
+	Name string
+	SAs  int
+	GroupUse
+}
+
 // Change is what a commit does to IPsec.
 type Change struct {
+	SetGroup     []Group
+	DeleteGroup  []string
 	SetPolicy    []Policy
 	DeletePolicy []string
 	SetSA        []SA

@@ -33,6 +33,7 @@ import (
 //	shift.go     SAs that go to another engine while packets flow
 //	health.go    engines that fail, and come back
 //	keys.go      keys, for that
+//	quota.go     what tenant groups may use
 //	alarm.go     packets that nobody can have sent
 //	state.go     counters
 //
@@ -55,23 +56,28 @@ type Options struct {
 // A Feature is IPsec in one fast path. All methods belong to the control side,
 // under the engine's lock; workers use what In, Out, Seal and Open return.
 type Feature struct {
-	env     *pipeline.Env
-	sad     *sad
-	handles *mem.Slots // of records
-	keys    keyring
-	engines []*engine
-	workers []*worker // of any number there can be, nil from made on
-	made    int
-	clock   *clock
+	env        *pipeline.Env
+	sad        *sad
+	handles    *mem.Slots // of records
+	groupSlots *mem.Slots
+	metered    uint64 // number of the newest meter
+	keys       keyring
+	engines    []*engine
+	workers    []*worker // of any number there can be, nil from made on
+	made       int
+	clock      *clock
 
 	// What workers read of it beside the SAD.
 	spd   atomic.Pointer[spd]
 	sels  []*scope                // by record handle; written before workers know the handle
 	few   atomic.Bool             // SAs
 	ports atomic.Pointer[portSet] // nil: no SA has UDP encapsulation
+	// meters are those of tenant groups, by index.
+	meters [maxGroups]atomic.Pointer[meter]
 
 	// The writer's books.
 	sas      map[string]*sa
+	groups   map[string]*group
 	paths    paths
 	bySlot   map[uint32]*sa
 	inSPI    map[uint32]*sa // inbound, by SPI
@@ -106,7 +112,7 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 	if o.MaxSAs > largestMaxSAs {
 		return nil, fmt.Errorf("%d SAs: at most %d", o.MaxSAs, largestMaxSAs)
 	}
-	f := &Feature{env: env, sas: map[string]*sa{}, paths: newPaths(), bySlot: map[uint32]*sa{}, inSPI: map[uint32]*sa{},
+	f := &Feature{env: env, sas: map[string]*sa{}, groups: map[string]*group{}, groupSlots: mem.NewSlots(maxGroups, env.Grace, nil), paths: newPaths(), bySlot: map[uint32]*sa{}, inSPI: map[uint32]*sa{},
 		chains: map[reqKey][]*sa{}, listens: map[uint16]int{}, peers: map[between]*peer{}, policies: map[string]*policy{}, byReq: map[uint64]map[*policy]bool{},
 		clock: newClock(env.Now, o.Boottime)}
 	f.spd.Store(&spd{seed: burst.NewSeed()[0]})
@@ -165,7 +171,7 @@ func (f *Feature) Close() error {
 		for _, l := range w.lanes {
 			errs = append(errs, l.raw.Close())
 		}
-		errs = append(errs, w.paths.Unmap())
+		errs = append(errs, w.paths.Unmap(), w.purses.Unmap())
 	}
 	for _, e := range f.engines {
 		errs = append(errs, e.session.Close())

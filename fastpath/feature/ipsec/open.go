@@ -56,7 +56,8 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 			w.drop(c, v.IP(i), v.In[i], r, drop.ESPShort)
 			continue
 		}
-		if atomic.LoadUint32(&r.down) != 0 {
+		down := atomic.LoadUint32(&r.down)
+		if down != 0 {
 			if why := w.may(c, r); why != drop.None {
 				w.drop(c, v.IP(i), v.In[i], r, why)
 				continue
@@ -76,6 +77,10 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 				w.drop(c, v.IP(i), v.In[i], r, replayed[verdict])
 				continue
 			}
+		}
+		if down&recMetered != 0 && !w.afford(c, r, uint32(size)) {
+			w.drop(c, v.IP(i), v.In[i], r, drop.ESPQuota)
+			continue
 		}
 		off := desc>>32&0xffff + pipeline.EthLen
 		l := w.lanes[r.engine]

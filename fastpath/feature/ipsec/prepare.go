@@ -18,12 +18,16 @@ type prepared struct {
 	setPol []*policy
 	delSA  []*sa
 	setSA  []*sa
+	// Groups: those that go, and by name those that are set.
+	delGroup []*group
+	group    map[string]*group
 
 	// What Abort gives back.
-	entered  []entry
-	counters []uint32
-	handles  []uint32
-	slots    []*sa
+	entered    []entry
+	counters   []uint32
+	handles    []uint32
+	slots      []*sa
+	groupSlots []uint32
 }
 
 // Prepare checks and compiles a change. Nothing is live and nothing has
@@ -33,6 +37,10 @@ func (f *Feature) Prepare(b *pipeline.Builder, ch Change) (pipeline.Prepared, er
 	f.Tick() // before an engine that is back gives handles
 	p := &prepared{f: f}
 	if err := p.policies(&ch); err != nil {
+		p.Abort()
+		return nil, err
+	}
+	if err := p.groups(&ch); err != nil {
 		p.Abort()
 		return nil, err
 	}
@@ -54,6 +62,9 @@ func (p *prepared) Abort() {
 	}
 	for _, h := range p.handles {
 		f.handles.Free(h)
+	}
+	for _, h := range p.groupSlots {
+		f.groupSlots.Free(h)
 	}
 	for _, h := range p.counters {
 		f.env.Counters.Free(h)
@@ -175,6 +186,9 @@ func (p *prepared) sas(ch *Change) error {
 		s := &sa{SA: *c, tag: tagOf(c), keys: keysOf(c), sel: &scope{sel, endsOf(c.Local, c.Remote), c.Mode}, timer: -1}
 		s.layout, _ = sal.LayoutOf(c.Algorithm, c.Integrity) // checked
 		s.Key, s.IntegrityKey = nil, nil
+		if c.TenantGroup != "" {
+			s.group = p.find(c.TenantGroup, nil).index // countSAs has seen that it is there
+		}
 		if c.Direction == sal.Inbound {
 			if o := f.inSPI[c.SPI]; o != nil && !gone[o] {
 				return refuse("SPI", fmt.Sprintf("SPI %d belongs to inbound SA %q already", c.SPI, o.Name))

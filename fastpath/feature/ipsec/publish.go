@@ -16,6 +16,7 @@ import (
 func (p *prepared) Publish() {
 	f := p.f
 	p.begin()
+	p.publishGroups()
 	lost := p.follow()
 	touched := map[reqKey]bool{}
 	for _, s := range p.delSA {
@@ -41,6 +42,7 @@ func (p *prepared) Publish() {
 	f.spd.Store(p.spd)
 	f.few.Store(len(f.sas) <= fewSAs)
 	p.retire()
+	p.retireGroups()
 	if lost {
 		f.rescue()
 	}
@@ -80,6 +82,7 @@ func (f *Feature) add(s *sa, touched map[reqKey]bool) {
 	f.sels[s.handle] = s.sel
 	f.sas[s.Name], f.bySlot[s.slot] = s, s
 	s.engine.sas++
+	f.regroup(s, 1)
 	s.alarm.seen = f.suspicious(s)
 	f.order++
 	s.order = f.order
@@ -98,6 +101,7 @@ func (f *Feature) add(s *sa, touched map[reqKey]bool) {
 func (f *Feature) remove(s *sa, touched map[reqKey]bool) {
 	delete(f.sas, s.Name)
 	s.engine.sas--
+	f.regroup(s, -1)
 	f.miss(s)
 	delete(f.bySlot, s.slot)
 	f.timers.set(s, math.MaxInt64)

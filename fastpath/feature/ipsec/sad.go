@@ -27,7 +27,7 @@ type record struct {
 	// line 0
 	live   uint32 // slot of the live table
 	sa     sal.SA // in its engine
-	down   uint32 // why it carries nothing, and recMoved; atomic
+	down   uint32 // why it carries nothing, recMoved and recMetered; atomic
 	path   uint32 // what outer packets may have at most, by what was learnt; atomic
 	window uint16 // replay window in packets, 0: off
 	engine uint8  // which engine
@@ -43,7 +43,7 @@ type record struct {
 	mismatch uint32 // counter of packets outside selectors and policy
 	twin     uint32 // another SA of the same outKey; atomic
 	mss      pipeline.MSS
-	_        [2]byte
+	group    uint16 // with recMetered: index into purses
 }
 
 // Flags of a record, and those of its template.
@@ -67,16 +67,20 @@ const (
 	// recMoved is no reason: the SA has come from another engine, where packets of
 	// it may be under way (follow).
 	recMoved
+	// recMetered is none either: the SA's group has quotas (quota.go).
+	recMetered
+
+	recReasons = recStale | recLost | recEnded
 )
 
 // saErrors counts packets that died of an SA, by place in saReasons.
-type saErrors [16]uint64
+type saErrors [24]uint64
 
 // saReasons are the reasons that are counted for each SA. (IPsecPolicyMismatch
 // is as well, by pipeline.Counters, because the flow cache decides there.)
 var saReasons = [len(saErrors{})]drop.Reason{drop.ESPReplay, drop.ESPLate, drop.ESPBadICV, drop.ESPShort, drop.ESPBadPad,
 	drop.ESPBadNext, drop.ESPBadECN, drop.ESPDummy, drop.ESPNoRoom, drop.ESPSeqOverflow, drop.ESPSeqStale, drop.ESPNoSA,
-	drop.SALDevice, drop.SALQueueFull, drop.ESPExpired, drop.ESPEncapsulation}
+	drop.SALDevice, drop.SALQueueFull, drop.ESPExpired, drop.ESPEncapsulation, drop.ESPQuota}
 
 // saReason is the place of a reason in saReasons.
 var saReason = func() (at [drop.N]uint8) {
@@ -100,7 +104,7 @@ type sad struct {
 
 // idle says why an SA carries nothing, None when it does.
 func (r *record) idle() drop.Reason {
-	switch f := atomic.LoadUint32(&r.down) &^ recMoved; {
+	switch f := atomic.LoadUint32(&r.down) & recReasons; {
 	case f == 0:
 		return drop.None
 	case f&recStale != 0:
@@ -132,6 +136,7 @@ type sa struct {
 	peer     *peer  // that it follows, nil if none
 	alive    int64  // when a keep-alive was sent last, since boot
 	mismatch uint32 // of pipeline.Counters
+	group    uint32 // index of its tenant group, 0: none
 	mode     string
 	reason   string
 	stale    string // why it carries nothing
@@ -295,6 +300,10 @@ func (r *record) fill(s *sa) {
 	}
 	if s.FollowPeer && s.Direction == sal.Inbound {
 		r.Flags |= recFollow
+	}
+	if s.group != 0 {
+		r.group = uint16(s.group)
+		r.down |= recMetered
 	}
 	if s.stale != "" {
 		r.down |= recStale

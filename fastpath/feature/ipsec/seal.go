@@ -34,10 +34,11 @@ type path16 struct {
 type worker struct {
 	f      *Feature
 	paths  mem.Table[path16]
-	lanes  []*lane     // by engine
-	shared bool        // other workers may have packets of the same SA
-	missed atomic.Bool // a message that had no room
-	mute   int64       // until then nothing is said of unknown SPIs
+	purses mem.Table[purse] // by index of the group
+	lanes  []*lane          // by engine
+	shared bool             // other workers may have packets of the same SA
+	missed atomic.Bool      // a message that had no room
+	mute   int64            // until then nothing is said of unknown SPIs
 	line   [pipeline.Burst]uint32
 	cut    pipeline.Fragments     // of inner packets
 	pieces pipeline.Fragments     // of outer packets
@@ -221,6 +222,10 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 		w.drop(c, p, in, r, why)
 		return
 	}
+	if r.group != 0 && !w.afford(c, r, r.Head()+r.TextLen(n)+uint32(r.ICV)) {
+		w.drop(c, p, in, r, drop.ESPQuota)
+		return
+	}
 	seq, why := w.count(c, r.live, live, &live.Seq, uint64(n), c.Now-w.f.clock.base.Load())
 	if why != drop.None {
 		w.drop(c, p, in, r, why)
@@ -371,6 +376,7 @@ func (l *lane) failed(c *pipeline.Ctx, j *sal.Job, r *record) {
 	} else if j.Status == sal.StatusBadICV && r.Flags&recESN != 0 {
 		l.guessed(c, j, r)
 	}
+	l.giveBack(j, r)
 	if reasons[j.Status&15] == drop.SALDevice {
 		pipeline.Add(&l.fails, 1)
 	}

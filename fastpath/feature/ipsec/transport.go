@@ -53,6 +53,10 @@ func (w *worker) insert(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, from p
 		w.drop(c, p, in, r, why)
 		return
 	}
+	if r.group != 0 && !w.afford(c, r, uint32(size)) {
+		w.drop(c, p, in, r, drop.ESPQuota)
+		return
+	}
 	live := w.f.sad.live.line(r.live)
 	seq, why := w.count(c, r.live, live, &live.Seq, uint64(n), c.Now-w.f.clock.base.Load())
 	if why != drop.None {

@@ -19,13 +19,17 @@ func (f *Feature) Grow(n int) error {
 		if w.paths, err = mem.NewTable[path16](f.sad.rec.Len(), mem.Options{}); err != nil {
 			return err
 		}
+		if w.purses, err = newPurses(); err != nil {
+			_ = w.paths.Unmap()
+			return err
+		}
 		for _, e := range f.engines {
 			l, err := e.lane(f, f.made, w)
 			if err != nil {
 				for _, l := range w.lanes {
 					_ = l.raw.Close()
 				}
-				_ = w.paths.Unmap()
+				_, _ = w.paths.Unmap(), w.purses.Unmap()
 				return fmt.Errorf("crypto engine %s: %w", e.dev.Info().Name, err)
 			}
 			w.lanes = append(w.lanes, l)
