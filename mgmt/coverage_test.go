@@ -207,6 +207,7 @@ func everything() *fastpath.State {
 				Peer: netip.MustParseAddrPort("192.0.2.2:4500"), MovedAt: 1},
 			{Name: "out", Direction: sal.Outbound, AddedAt: 1, Seq: 1, OuterMTU: 1400, InnerMTU: 1300, PathMTU: 1400}},
 		Policies: []ipsec.PolicyState{{Name: "to-b"}},
+		Groups:   []ipsec.GroupState{{Name: "blue"}},
 		Drops:    []fastpath.Drop{{Reason: "x", Severity: "fault", Description: "y", Packets: 1, Ifaces: []fastpath.IfaceDrop{{Iface: "wan0", Packets: 1}}}},
 		Process: &fastpath.Process{PID: 1, StartedAt: 1, Label: "1", Workers: []fastpath.Worker{{CPU: 1, Queues: []fastpath.WorkerQueue{{Iface: "eth0"}}}},
 			Engines: []fastpath.EngineInfo{{Name: "cpu0", Kind: "software", ISA: "x", Modes: []string{"crypto"}, Algorithms: []string{"x"}, MaxSAs: 1, WindowMax: 1, QueueDepth: 1,

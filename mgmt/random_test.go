@@ -144,7 +144,9 @@ func (r edits) next() string {
 	n := 1 + r.IntN(3)
 	var b strings.Builder
 	for range n {
-		switch r.IntN(10) {
+		switch r.IntN(11) {
+		case 10:
+			b.WriteString(`<sal xmlns="urn:vrouter:yang:vrouter-sal">` + r.group() + `</sal>`)
 		case 0, 1, 2:
 			b.WriteString(r.iface())
 		case 3, 4, 5:
@@ -252,6 +254,16 @@ func (r edits) ends() (mode, tunnel, sel string) {
 	return r.pick(`<mode>transport</mode>`, `<mode>transport</mode>`, `<mode nc:operation="remove"/>`), "", r.pick(sel, sel, sel, selector)
 }
 
+// group is a tenant group, which SAs may name.
+func (r edits) group() string {
+	op := r.op()
+	x := `<tenant-group` + op + `><name>` + r.pick("t", "u") + `</name>`
+	if !strings.Contains(op, "remove") {
+		x += r.pick("", `<max-sas>`+r.pick("100", "200")+`</max-sas>`) + r.pick("", `<packets-per-second>`+r.pick("100", "200")+`</packets-per-second>`, `<bytes-per-second>9000</bytes-per-second>`)
+	}
+	return x + `</tenant-group>`
+}
+
 func (r edits) policy() string {
 	op := r.op()
 	name := r.pick("p", "q", "r", "s")
@@ -308,6 +320,9 @@ func (r edits) sa() string {
 		}
 		x += `<keep-alive-interval>` +
 			r.pick("0", "20", "65535") + `</keep-alive-interval></nat-traversal>`
+	}
+	if r.IntN(3) == 0 {
+		x += `<tenant-group xmlns="urn:vrouter:yang:vrouter-sal"` + r.pick("", "", ` nc:operation="remove"`) + `>` + r.pick("t", "u") + `</tenant-group>`
 	}
 	return x + `</sad-entry>`
 }

@@ -95,6 +95,11 @@ func (e *engine) State(_ context.Context, q *fastpath.Query) (*fastpath.State, e
 			s.Policies = append(s.Policies, p)
 		}
 	}
+	for _, g := range e.state.Groups {
+		if asked(q.Groups, g.Name) {
+			s.Groups = append(s.Groups, g)
+		}
+	}
 	if q.Drops {
 		s.Drops = e.state.Drops
 	}
@@ -134,6 +139,7 @@ func canned() *fastpath.State {
 				Late:   []ipsec.Late{{Packets: 880}, {From: 1, To: 1, Packets: 17}, {From: 64, To: 127, Packets: 3}, {From: 1024, To: 2047, Dropped: 2}},
 				Errors: []ipsec.Error{{Reason: "esp-icv", Packets: 3}, {Reason: "esp-replay", Packets: 12}}, Engine: "cpu", Mode: "software", Reason: "asked for", AsWanted: true},
 		},
+		Groups:   []ipsec.GroupState{{Name: "blue", SAs: 2, GroupUse: ipsec.GroupUse{Packets: 1900, Bytes: 2912000, Dropped: 77}}, {Name: "green"}},
 		Policies: []ipsec.PolicyState{{Name: "b-out", Packets: 1000, Bytes: 1500000}, {Name: "b-in", Packets: 900, Bytes: 1300000}, {Name: "icmp", Packets: 4, Bytes: 336}},
 		Drops: []fastpath.Drop{
 			{Reason: "esp-replay", Severity: "attack?", Description: "the sequence number was seen already", Packets: 12, Ifaces: []fastpath.IfaceDrop{{Iface: "wan0", Packets: 12}}},

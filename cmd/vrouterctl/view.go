@@ -44,7 +44,9 @@ var views = []view{
 		filter: `<fastpath xmlns="` + nsFast + `"><process/><workers/><buffers/><flow-cache/></fastpath>`, table: dataPlane},
 	{words: "workers", short: "what each worker of the data plane does", aliases: []string{"worker"},
 		filter: `<fastpath xmlns="` + nsFast + `"><workers/></fastpath>`, table: workers},
-	{words: "engines", short: "crypto engines of the acceleration layer", aliases: []string{"engine"}, filter: `<sal xmlns="` + nsSAL + `"/>`, table: engines},
+	{words: "engines", short: "crypto engines of the acceleration layer", aliases: []string{"engine"}, filter: `<sal xmlns="` + nsSAL + `"><engine/></sal>`, table: engines},
+	{words: "tenants", short: "tenant groups with their quotas, and what they use", aliases: []string{"tenant", "groups"},
+		filter: `<sal xmlns="` + nsSAL + `"><tenant-group/></sal>`, table: tenants},
 	{words: "commits", short: "versions of the running configuration, to roll back to", filter: `<commits xmlns="` + nsCommit + `"/>`, table: commits},
 	{words: "sessions", short: "NETCONF sessions", filter: `<netconf-state xmlns="` + nsMonitor + `"><sessions/></netconf-state>`, table: sessions},
 }

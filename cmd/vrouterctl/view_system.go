@@ -99,6 +99,16 @@ func engines(root *data.Container) *table {
 	return t
 }
 
+func tenants(root *data.Container) *table {
+	t := newTable("no tenant groups", column{"GROUP", text}, column{"SAS", number}, column{"OF", number}, column{"PACKETS/S", number}, column{"OCTETS/S", number},
+		column{"PACKETS", number}, column{"OCTETS", number}, column{"DROPPED", number})
+	for _, g := range entries(sub(root, "sal"), "tenant-group") {
+		t.add(val(g, "name"), count(g, "use", "sas"), or(val(g, "max-sas"), "any"), or(val(g, "packets-per-second"), "any"), or(val(g, "bytes-per-second"), "any"),
+			count(g, "use", "packets"), count(g, "use", "bytes"), count(g, "use", "dropped"))
+	}
+	return t
+}
+
 func sessions(root *data.Container) *table {
 	t := newTable("no sessions", column{"SESSION", number}, column{"TRANSPORT", text}, column{"USER", text}, column{"FROM", text}, column{"SINCE", text},
 		column{"RPCS", number}, column{"BAD RPCS", number})

@@ -243,12 +243,16 @@ func (a *Applier) refused(c *binding.Commit, err error) error {
 	if !errors.As(err, &r) {
 		return &mute{"nothing was changed, as the data plane did not take the change", err}
 	}
+	tag := "operation-failed"
+	if r.Full {
+		tag = "resource-denied"
+	}
 	for _, b := range a.bindings {
 		if path := b.Locate(c, r); path != "" {
-			return &data.Error{Tag: "operation-failed", AppTag: "data-plane-refused", Path: path, Msg: r.Reason}
+			return &data.Error{Tag: tag, AppTag: "data-plane-refused", Path: path, Msg: r.Reason}
 		}
 	}
-	return &data.Error{Tag: "operation-failed", AppTag: "data-plane-refused", Msg: r.Error()}
+	return &data.Error{Tag: tag, AppTag: "data-plane-refused", Msg: r.Error()}
 }
 
 // mute is the error of an engine that gave no answer, or no reason.

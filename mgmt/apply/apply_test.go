@@ -280,6 +280,8 @@ func TestErrors(t *testing.T) {
 	}{
 		{&fastpath.Refusal{Feature: "iface", Object: "a", Field: "Device", Reason: "no such device"},
 			"error /ietf-interfaces:interfaces/interface[name='a']/vrouter-port:port/device operation-failed data-plane-refused: no such device\n"},
+		{&fastpath.Refusal{Feature: "iface", Object: "a", Field: "Device", Reason: "no room for it", Full: true},
+			"error /ietf-interfaces:interfaces/interface[name='a']/vrouter-port:port/device resource-denied data-plane-refused: no room for it\n"},
 		{&fastpath.Refusal{Feature: "unheard-of", Object: "x", Reason: "no"},
 			"error  operation-failed data-plane-refused: unheard-of \"x\": no\n"},
 		{fmt.Errorf("%w (why)", supervisor.ErrDown),

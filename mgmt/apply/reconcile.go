@@ -36,6 +36,7 @@ func (a *Applier) reconcile(ctx context.Context, p *pending) (label uint64, err 
 	out.Route.Set = keep(&r, "route", out.Route.Set)
 	out.IPsec.SetPolicy = keep(&r, "policy", out.IPsec.SetPolicy)
 	out.IPsec.SetSA = keep(&r, "sa", out.IPsec.SetSA)
+	out.IPsec.SetGroup = keep(&r, "group", out.IPsec.SetGroup)
 	if out.Global != nil && r.same("global", "", *out.Global) {
 		out.Global = nil
 	}
@@ -43,6 +44,7 @@ func (a *Applier) reconcile(ctx context.Context, p *pending) (label uint64, err 
 	out.Iface.Delete = r.surplus("iface")
 	out.IPsec.DeletePolicy = r.surplus("policy")
 	out.IPsec.DeleteSA = r.surplus("sa")
+	out.IPsec.DeleteGroup = r.surplus("group")
 	for _, k := range r.surplus("neigh") {
 		i := strings.LastIndexByte(k, ' ') // the name of an interface may have spaces
 		ip, err := netip.ParseAddr(k[i+1:])

@@ -23,6 +23,7 @@ const (
 	sad  = root + "/sad/sad-entry"
 
 	defaults = "/vrouter-sal:sal/default-offload"
+	groups   = "/vrouter-sal:sal/tenant-group"
 )
 
 // Binding is the binding.Binding of IPsec.
@@ -31,6 +32,7 @@ type Binding struct {
 	spd, sad    *yang.Node
 	dscps       *yang.Node // the list of an SA's DSCP mapping
 	offload     *yang.Node // of SAs that do not say it
+	groups      *yang.Node // tenant groups
 	policies    *fill.Filler[view.Ipsec_SpdEntry]
 	explicit    *fill.Filler[view.Ipsec_SpdEntry]
 	sas         *fill.Filler[view.Ipsec_SadEntry]
@@ -43,7 +45,7 @@ type Binding struct {
 // New makes the binding of a schema.
 func New(s *yang.Schema, r binding.Reader) (*Binding, error) {
 	b := &Binding{schema: s, spd: s.Find(spd), sad: s.Find(sad), state: r, known: newDatabases()}
-	b.offload = s.Find(defaults)
+	b.offload, b.groups = s.Find(defaults), s.Find(groups)
 	b.dscps = s.Find(sad + "/ipsec-sa-config/tunnel/dscp-mapping")
 	var err error
 	if b.policies, err = fill.New[view.Ipsec_SpdEntry](b.spd); err != nil {
@@ -62,8 +64,8 @@ func New(s *yang.Schema, r binding.Reader) (*Binding, error) {
 }
 
 // Name implements binding.Binding. Its objects are the fast path's features
-// "policy" and "sa".
+// "policy", "sa" and "group".
 func (b *Binding) Name() string { return "ipsec" }
 
 // Owns implements binding.Binding.
-func (b *Binding) Owns() []string { return []string{root, defaults} }
+func (b *Binding) Owns() []string { return []string{root, defaults, groups} }

@@ -7,9 +7,10 @@ import (
 	"vrouter/mgmt/yang"
 )
 
-// policyLeaves and saLeaves are the nodes behind the fields of ipsec.Policy and
-// ipsec.SA.
+// policyLeaves, saLeaves and groupLeaves are the nodes behind the fields of
+// ipsec.Policy, ipsec.SA and ipsec.Group.
 var (
+	groupLeaves  = map[string]string{"Name": "/name", "MaxSAs": "/max-sas", "Packets": "/packets-per-second", "Bytes": "/bytes-per-second"}
 	policyLeaves = map[string]string{"Name": "/name", "Direction": "/direction", "ReqID": "/reqid",
 		"Mode": policySA + "/mode", "Action": "/ipsec-policy-config/processing-info/action",
 		"Selector": policySelector, "Selector.Local": policySelector + "/local-prefix", "Selector.Remote": policySelector + "/remote-prefix",
@@ -31,6 +32,7 @@ var (
 		"Soft":                 saSoft, "Soft.Time": saSoft + "/time", "Soft.Bytes": saSoft + "/bytes", "Soft.Packets": saSoft + "/packets", "Soft.Idle": saSoft + "/idle",
 		"SoftAction": saSoft + "/action", "Hard": saConfig + "/sa-lifetime-hard",
 		"Offload": "/vrouter-sal:offload/mode", "Offload.Mode": "/vrouter-sal:offload/mode",
+		"TenantGroup":    "/vrouter-sal:tenant-group",
 		"Offload.Policy": "/vrouter-sal:offload/policy", "Offload.Engine": "/vrouter-sal:offload/engine"}
 )
 
@@ -41,6 +43,9 @@ func (b *Binding) Locate(_ *binding.Commit, r *fastpath.Refusal) string {
 		return b.pathOf(b.spd, r.Object) + policyLeaves[r.Field]
 	case "sa":
 		return b.pathOf(b.sad, r.Object) + saLeaves[r.Field]
+	case "group":
+		p := data.Path{Up: &data.Path{Schema: b.groups.Up}, Schema: b.groups, Key: r.Object, Entry: true}
+		return p.String() + groupLeaves[r.Field]
 	}
 	return ""
 }

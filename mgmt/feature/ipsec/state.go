@@ -25,7 +25,10 @@ func (b *Binding) State(ctx context.Context, want binding.Want, e *data.Edit) er
 	if oper.AnyState(want, b.sad) {
 		q.SAs = oper.Names(want, b.sad)
 	}
-	if q.Policies == nil && q.SAs == nil {
+	if oper.AnyState(want, b.groups) {
+		q.Groups = oper.Names(want, b.groups)
+	}
+	if q.Policies == nil && q.SAs == nil && q.Groups == nil {
 		return nil
 	}
 	st, err := b.state.State(ctx, &q)
@@ -51,6 +54,19 @@ func (b *Binding) State(ctx context.Context, want binding.Want, e *data.Edit) er
 				w.EntryConfig("sad-entry", []string{s.Name}, func() { writeSA(w, s) })
 			}
 		})
+	})
+	w.InConfig("vrouter-sal:sal", func() {
+		for i := range st.Groups {
+			g := &st.Groups[i]
+			w.EntryConfig("tenant-group", []string{g.Name}, func() {
+				w.In("use", func() {
+					w.Uint("sas", uint64(g.SAs))
+					w.Uint("packets", g.Packets)
+					w.Uint("bytes", g.Bytes)
+					w.Uint("dropped", g.Dropped)
+				})
+			})
+		}
 	})
 	return w.Err()
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"reflect"
 	"slices"
+	"strconv"
 
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/mgmt/binding"
@@ -26,6 +27,7 @@ func (b *Binding) Translate(c *binding.Commit) error {
 	if !c.Full {
 		t.oldSPD, t.oldDef = listOf(c.Old, b.spd), b.defaultOffload(c.Old)
 	}
+	t.groups()
 	t.entries()
 	t.join()
 	if len(t.errs) > 0 {
@@ -53,6 +55,31 @@ type translation struct {
 }
 
 func (t *translation) bad(e *data.Error) { t.errs = append(t.errs, e) }
+
+// groups translates the tenant groups that the commit touches.
+func (t *translation) groups() {
+	for _, e := range touch.Entries(t.c, t.b.groups) {
+		if e.New == nil {
+			t.c.Out.IPsec.DeleteGroup = append(t.c.Out.IPsec.DeleteGroup, e.Key())
+			continue
+		}
+		if g := t.b.group(e.New); e.Old == nil || t.b.group(e.Old) != g {
+			t.c.Out.IPsec.SetGroup = append(t.c.Out.IPsec.SetGroup, g)
+		}
+	}
+}
+
+// group reads a tenant group.
+func (b *Binding) group(c *data.Container) ipsec.Group {
+	get := func(name string) (n uint64) {
+		if v, _, ok := c.Value(b.groups.ChildByName(name)); ok {
+			n, _ = strconv.ParseUint(v.Text, 10, 64) // the type was checked
+		}
+		return n
+	}
+	name, _, _ := c.Value(b.groups.ChildByName("name"))
+	return ipsec.Group{Name: name.Text, MaxSAs: uint32(get("max-sas")), Packets: get("packets-per-second"), Bytes: get("bytes-per-second")}
+}
 
 // entries translates the SPD and SAD entries that the commit touches.
 func (t *translation) entries() {

@@ -44,6 +44,7 @@ type Engine struct {
 	routes   map[netip.Prefix]route.Config
 	policies map[string]ipsec.Policy
 	sas      map[string]ipsec.SA
+	groups   map[string]ipsec.Group
 	ticket   fastpath.Ticket
 	pending  *fastpath.Change
 	last     *fastpath.Change
@@ -56,7 +57,7 @@ type Engine struct {
 // New makes an engine that holds nothing.
 func New() *Engine {
 	return &Engine{Log: event.NewLog(func() int64 { return time.Now().UnixNano() }), ifaces: map[string]iface.Config{}, neighs: map[neigh.Key]neigh.Config{}, routes: map[netip.Prefix]route.Config{},
-		policies: map[string]ipsec.Policy{}, sas: map[string]ipsec.SA{}}
+		policies: map[string]ipsec.Policy{}, sas: map[string]ipsec.SA{}, groups: map[string]ipsec.Group{}}
 }
 
 // ErrTicket is what an unknown ticket gives.
@@ -98,6 +99,9 @@ func (e *Engine) Inventory(context.Context) (*fastpath.Inventory, error) {
 	}
 	for k, o := range e.sas {
 		put("sa", k, o)
+	}
+	for k, o := range e.groups {
+		put("group", k, o)
 	}
 	return inv, nil
 }
@@ -227,12 +231,13 @@ func (e *Engine) Text() string {
 	c.Route.Set = slices.Collect(maps.Values(e.routes))
 	c.IPsec.SetPolicy = slices.Collect(maps.Values(e.policies))
 	c.IPsec.SetSA = slices.Collect(maps.Values(e.sas))
+	c.IPsec.SetGroup = slices.Collect(maps.Values(e.groups))
 	return strings.ReplaceAll(Text(c), " set ", " ")
 }
 
 func (e *Engine) clone() *Engine {
 	return &Engine{global: e.global, ifaces: maps.Clone(e.ifaces), neighs: maps.Clone(e.neighs), routes: maps.Clone(e.routes),
-		policies: maps.Clone(e.policies), sas: maps.Clone(e.sas)}
+		policies: maps.Clone(e.policies), sas: maps.Clone(e.sas), groups: maps.Clone(e.groups)}
 }
 
 func (e *Engine) apply(c *fastpath.Change) error {
@@ -250,6 +255,9 @@ func (e *Engine) apply(c *fastpath.Change) error {
 		return err
 	}
 	if err := change(e.policies, "policy", c.IPsec.DeletePolicy, c.IPsec.SetPolicy, func(o ipsec.Policy) string { return o.Name }); err != nil {
+		return err
+	}
+	if err := change(e.groups, "group", c.IPsec.DeleteGroup, c.IPsec.SetGroup, func(o ipsec.Group) string { return o.Name }); err != nil {
 		return err
 	}
 	return change(e.sas, "sa", c.IPsec.DeleteSA, c.IPsec.SetSA, func(o ipsec.SA) string { return o.Name })
@@ -302,6 +310,9 @@ func (e *Engine) check() error {
 	}
 	spis := map[uint32]string{}
 	for n, s := range e.sas {
+		if _, ok := e.groups[s.TenantGroup]; !ok && s.TenantGroup != "" {
+			return fmt.Errorf("sa %s: no tenant group %q", n, s.TenantGroup)
+		}
 		if s.Direction != sal.Inbound {
 			continue
 		}

@@ -53,6 +53,12 @@ func Text(c *fastpath.Change) string {
 	for _, k := range c.IPsec.DeleteSA {
 		add("sa delete %s", k)
 	}
+	for _, o := range c.IPsec.SetGroup {
+		add("group set %s", One(o))
+	}
+	for _, k := range c.IPsec.DeleteGroup {
+		add("group delete %s", k)
+	}
 	slices.Sort(l)
 	return strings.Join(append(l, ""), "\n")
 }
@@ -139,6 +145,11 @@ func One(o any) string {
 		if o.Offload.Engine != "" {
 			put("/%s", o.Offload.Engine)
 		}
+		if o.TenantGroup != "" {
+			put(" group=%s", o.TenantGroup)
+		}
+	case ipsec.Group:
+		put("%s sas=%d packets=%d/s octets=%d/s", o.Name, o.MaxSAs, o.Packets, o.Bytes)
 	default:
 		panic(fmt.Sprintf("enginetest: %T", o))
 	}

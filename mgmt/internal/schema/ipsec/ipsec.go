@@ -19,6 +19,7 @@ type Ipsec_SadEntry struct {
 	NatTraversal  *Ipsec_SadEntry_NatTraversal  `path:"nat-traversal" module:"ipsec"`
 	Offload       *Ipsec_SadEntry_Offload       `path:"offload" module:"ipsec"`
 	Reqid         *uint64                       `path:"reqid" module:"ipsec"`
+	TenantGroup   *string                       `path:"tenant-group" module:"ipsec"`
 }
 
 // IsYANGGoStruct ensures that Ipsec_SadEntry implements the yang.GoStruct
