@@ -8,10 +8,10 @@ FUZZWIRE ?= $(FUZZTIME)
 SOAK  ?= 30m
 BINS  := vrouterd fastpathd vrouterctl
 
-.PHONY: help build demo test bench lint generate fuzz race clean deps peers soak
+.PHONY: help build demo test bench lint generate fuzz race clean deps peers bench-peers soak
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 	@echo
 	@echo 'demo: KEEP=1 leaves the two sites up.   bench: BENCH=regex COUNT=n.   fuzz: FUZZTIME=20s for each target.   soak: SOAK=30m.'
 
@@ -38,7 +38,10 @@ soak: peers build ## the demo's network under traffic and commits for SOAK (30m)
 race: ## all tests but the end-to-end ones, under the race detector
 	$(GO) test -race -short ./...
 
-bench: ## the fast path on one core, in Go's benchmark format
+bench-peers: ## install what make bench sets beside ours: libipsec-mb and DPDK (36 MB to fetch; also reserves huge pages)
+	@.ci/deps bench
+
+bench: ## the fast path on one core, in Go's benchmark format, and the peers that are installed
 	GOMAXPROCS=1 taskset -c $$(( $$(nproc) - 1 )) $(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 60m ./fastpath/bench
 
 lint: ## gofmt, vet, staticcheck
