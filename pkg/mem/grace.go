@@ -202,6 +202,32 @@ func (g *Grace) Release() {
 	g.mu.Unlock()
 }
 
+// Await waits until every online worker has passed a quiescent point, at most for
+// limit, and says whether that happened. It frees nothing, and may be called between
+// Hold and Release. A worker that calls it while online waits for itself.
+func (g *Grace) Await(limit time.Duration) bool {
+	g.mu.Lock()
+	e := g.epoch.Add(1)
+	g.mu.Unlock()
+	deadline := time.Now().Add(limit)
+	for pause := time.Microsecond; ; pause = min(2*pause, time.Millisecond) {
+		passed := true
+		g.mu.Lock()
+		for _, w := range g.workers {
+			s := w.seen.Load()
+			passed = passed && (s == 0 || s >= e)
+		}
+		g.mu.Unlock()
+		if passed {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(pause)
+	}
+}
+
 // Synchronize waits until everything retired before the call has been freed,
 // at most for limit, and says whether that happened. An online worker that
 // neither quiesces nor goes offline makes it time out; a worker that calls it

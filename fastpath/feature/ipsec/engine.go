@@ -67,13 +67,24 @@ const maxEngines = 256
 // engine has the same key already, it keeps it; and where an operator has placed
 // it, it stays for as long as the same is wanted of it.
 func (p *prepared) place(s *sa, c *SA, old *sa) (err error) {
-	enter := func(e *engine) error { return p.enter(s, c, old, e) }
-	if old != nil && old.pinned && old.Offload == c.Offload && old.engine.offers(old.mode, c) == nil && enter(old.engine) == nil {
+	enter := func(e *engine, mode string) error { return p.enter(s, c, old, e, mode) }
+	if old != nil && old.pinned && old.Offload == c.Offload && old.engine.offers(old.mode, c) == nil && enter(old.engine, old.mode) == nil {
 		s.mode, s.reason, s.pinned = old.mode, old.reason, true
 		return nil
 	}
 	s.mode, s.reason, err = p.f.place(c, enter)
 	return err
+}
+
+// modeProtocol is the mode in which the engine makes whole packets.
+const modeProtocol = "protocol"
+
+// fallback are the modes for an SA that cannot have the one it prefers, the best first.
+func fallback(mode string) []string {
+	if mode == modeProtocol {
+		return []string{"crypto", "software"}
+	}
+	return []string{"software"}
 }
 
 // wanted is the mode that an SA asks for.
@@ -86,7 +97,7 @@ func (o *Offload) wanted() string {
 
 // place goes through the engines that an SA may have, the one it wants most first,
 // until enter takes one. It says in which mode that is, and why there.
-func (f *Feature) place(c *SA, enter func(*engine) error) (mode, reason string, err error) {
+func (f *Feature) place(c *SA, enter func(e *engine, mode string) error) (mode, reason string, err error) {
 	want := c.Offload.wanted()
 	var all []string
 	for _, e := range f.engines {
@@ -95,7 +106,7 @@ func (f *Feature) place(c *SA, enter func(*engine) error) (mode, reason string, 
 		}
 		err := e.offers(want, c)
 		if err == nil {
-			err = enter(e)
+			err = enter(e, want)
 		}
 		if err == nil {
 			return want, "as configured: " + want, nil
@@ -113,9 +124,14 @@ func (f *Feature) place(c *SA, enter func(*engine) error) (mode, reason string, 
 	if c.Offload.Policy == Require {
 		return "", "", fmt.Errorf("offload is required, and %s", why)
 	}
-	for _, e := range f.engines {
-		if e.offers("software", c) == nil && enter(e) == nil {
-			return "software", "fallback to software: " + why, nil
+	for _, mode := range fallback(want) {
+		for _, e := range f.engines {
+			if mode != "software" && c.Offload.Engine != "" && e.dev.Info().Name != c.Offload.Engine {
+				continue
+			}
+			if e.offers(mode, c) == nil && enter(e, mode) == nil {
+				return mode, "fallback to " + mode + ": " + why, nil
+			}
 		}
 	}
 	return "", "", fmt.Errorf("no engine takes the SA: %s", why)
@@ -125,9 +141,12 @@ func (f *Feature) place(c *SA, enter func(*engine) error) (mode, reason string, 
 // sentence about it.
 func (e *engine) offers(mode string, s *SA) error {
 	info := e.dev.Info()
-	kind := sal.Software
+	kind, way := sal.Software, sal.ModeCrypto
 	if mode != "software" {
 		kind = sal.LookAside
+	}
+	if mode == modeProtocol {
+		way = sal.ModeProtocol
 	}
 	switch {
 	case !info.Ready:
@@ -136,8 +155,14 @@ func (e *engine) offers(mode string, s *SA) error {
 		return fmt.Errorf("is not used since it failed: %s", e.lastFailure)
 	case e.drained:
 		return fmt.Errorf("is drained")
-	case mode == "protocol" || mode == "full" || info.Kind != kind || !e.caps.Has(sal.ModeCrypto):
+	case mode == "full" || info.Kind != kind || !e.caps.Has(way):
 		return fmt.Errorf("does not offer mode %s", mode)
+	case mode == modeProtocol && s.Mode == Transport:
+		return fmt.Errorf("does no transport mode in mode %s", mode)
+	case mode == modeProtocol && s.FollowPeer:
+		return fmt.Errorf("does not see where a peer is, in mode %s", mode)
+	case mode == modeProtocol && s.Direction == sal.Inbound && int(s.ReplayWindow) > e.caps.WindowMax:
+		return fmt.Errorf("has no anti-replay window of more than %d", e.caps.WindowMax)
 	case s.ESN && !e.caps.ESN:
 		return fmt.Errorf("does not do extended sequence numbers")
 	}
@@ -148,12 +173,12 @@ func (e *engine) offers(mode string, s *SA) error {
 }
 
 // enter makes the SA known to an engine.
-func (p *prepared) enter(s *sa, c *SA, old *sa, e *engine) (err error) {
-	if old != nil && old.engine == e && old.keys == s.keys && old.there() {
+func (p *prepared) enter(s *sa, c *SA, old *sa, e *engine, mode string) (err error) {
+	if old != nil && old.engine == e && old.keys == s.keys && old.there() && old.mode == mode && (mode != modeProtocol || old.alike(c)) {
 		s.engine, s.id, s.losses, s.kept = e, old.id, old.losses, old
 		return nil
 	}
-	s.id, err = e.session.AddSA(0, c.engineConfig())
+	s.id, err = e.session.AddSA(0, c.engineConfig(mode))
 	if err != nil {
 		return fmt.Errorf("refuses it: %w", err)
 	}

@@ -23,17 +23,19 @@ import (
 
 // lives gives an SA its lifetimes: before its record is known to workers, while
 // those that have an earlier one may be at work. What happened under other
-// lifetimes counts no more; packets, bytes and times go on.
-func (f *Feature) lives(s *sa) {
+// lifetimes counts no more; packets, bytes and times go on. old is who had the slot.
+func (f *Feature) lives(s, old *sa) {
 	l := f.sad.live.line(s.slot)
 	lim, terms := limitsOf(&s.SA), termsOf(&s.SA)
 	l.hold()
+	f.hand(s, old, l, &lim)
+	number := f.number(s)
 	keep := atomic.LoadUint32(&l.State)
 	if l.Terms != terms {
 		keep &= seqBits
 	}
 	for bit, at := range map[uint32]uint64{seqNear: lim.seqNear, seqOver: lim.seqMax} {
-		if atomic.LoadUint64(&l.Seq) < at {
+		if number < at {
 			keep &^= bit // it was without ESN
 		}
 	}
@@ -85,7 +87,7 @@ func (f *Feature) check(s *sa) {
 	reach(s.Soft.Time, age, softTime)
 	reach(s.Soft.Idle, idle, softIdle)
 	if !ended {
-		state |= f.sad.limits[s.slot].Load().passed(l, s.Direction == sal.Outbound)
+		state |= f.passed(s, l)
 	}
 	if state&softIdle != 0 {
 		next = min(next, now+seconds(s.Soft.Idle))
@@ -116,6 +118,7 @@ func (f *Feature) ages(s *sa, now int64) (age, idle int64) {
 
 // tell makes events of what has happened to an SA.
 func (f *Feature) tell(s *sa) {
+	f.refresh(s)
 	l := f.sad.live.line(s.slot)
 	state := atomic.LoadUint32(&l.State)
 	if f.late(s) && !s.over {
@@ -169,7 +172,7 @@ func (f *Feature) about(s *sa) event.SA {
 	l := f.sad.live.line(s.slot)
 	age, idle := f.ages(s, f.clock.boot())
 	x := event.SA{SPI: s.SPI, Inbound: s.Direction == sal.Inbound, Local: s.Local, Remote: s.Remote, Age: time.Duration(age), Idle: time.Duration(idle),
-		Packets: atomic.LoadUint64(&l.Packets), Bytes: atomic.LoadUint64(&l.Bytes), Seq: atomic.LoadUint64(&l.Seq)}
+		Packets: atomic.LoadUint64(&l.Packets), Bytes: atomic.LoadUint64(&l.Bytes), Seq: f.number(s)}
 	if x.Inbound {
 		x.Seq, _ = f.window(s.slot)
 	}

@@ -3,6 +3,7 @@ package ipsec
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,6 +11,16 @@ import (
 // SetSeq changes the last sequence number that an SA has used, behind the back
 // of the process that has the state directory open, or of nobody.
 func SetSeq(stateDir string, s *SA, seq uint64) error {
+	return atSeq(stateDir, s, func(x *uint64) { *x = seq })
+}
+
+// ReadSeq is what is written down of an SA's last sequence number.
+func ReadSeq(stateDir string, s *SA) (seq uint64, err error) {
+	err = atSeq(stateDir, s, func(x *uint64) { seq = atomic.LoadUint64(x) })
+	return seq, err
+}
+
+func atSeq(stateDir string, s *SA, do func(*uint64)) error {
 	f, err := os.OpenFile(stateDir+"/sa-state", os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -28,9 +39,16 @@ func SetSeq(stateDir string, s *SA, seq uint64) error {
 	tag := tagOf(s)
 	for i := uint32(1); i < l.n; i++ {
 		if l.ident(i).Tag == tag {
-			l.line(i).Seq = seq
+			do(&l.line(i).Seq)
 			return nil
 		}
 	}
 	return fmt.Errorf("no SA has this key")
+}
+
+// SetLeash shortens the leash of engines that give numbers, and gives what undoes it.
+func SetLeash(n uint64) func() {
+	old := leash
+	leash = n
+	return func() { leash = old }
 }

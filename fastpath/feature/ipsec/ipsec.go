@@ -28,6 +28,7 @@ import (
 //	live.go, slots.go   what packets change about SAs, and outlives the process
 //	lifetime.go         the end of SAs, by packets, bytes and numbers
 //	expire.go, clock.go by time, and what is told of all
+//	protocol.go  SAs whose packets an engine makes, numbers and all
 //	prepare.go, publish.go   commits
 //	engine.go    crypto engines: which SA goes to which, and what leaves them
 //	shift.go     SAs that go to another engine while packets flow
@@ -90,8 +91,9 @@ type Feature struct {
 	lost     int       // SAs whose engine is lost, or more
 	short    bool      // of records, so that some are not where they should be
 	alarms   Alarms
-	alarmed  int64 // when counters were looked at for them
-	hurry    int64 // until then records are taken back as soon as they can be
+	alarmed  int64  // when counters were looked at for them
+	gap      uint64 // numbers that an engine leaves out when it begins to give them (steady)
+	hurry    int64  // until then records are taken back as soon as they can be
 	policies map[string]*policy
 	byReq    map[uint64]map[*policy]bool // outbound Protect entries
 }
@@ -167,6 +169,9 @@ func New(env *pipeline.Env, o Options) (*Feature, error) {
 // any more.
 func (f *Feature) Close() error {
 	var errs []error
+	for _, s := range f.sas {
+		f.leaveLine(s) // the numbers are known to the last
+	}
 	for _, w := range f.workers[:f.made] {
 		for _, l := range w.lanes {
 			errs = append(errs, l.raw.Close())

@@ -7,6 +7,7 @@ import (
 
 	"vrouter/fastpath/drop"
 	"vrouter/fastpath/pipeline"
+	"vrouter/pkg/sal"
 )
 
 // Lifetimes in packets and bytes, and the end of the sequence numbers, are the
@@ -39,6 +40,10 @@ type limits struct {
 	endBytesBits        uint32
 	warnBytesBits       uint32
 	ended               uint32 // bits with which the SA carries nothing any more
+
+	handle uint32 // the record by which packets of the SA go now, 0: none
+	away   bool   // its numbers are given by an engine
+	firm   bool   // the Limit stays 0, for they are about to be
 }
 
 // Bits of a live line's State: what has happened to the SA. They are there to
@@ -192,6 +197,8 @@ func (l *limits) admit(live *liveLine, number *uint64) (x uint64, bits uint32, w
 		switch {
 		case state&l.ended != 0:
 			return 0, 0, reasonOf(state & l.ended)
+		case out && l.away:
+			return 0, 0, drop.ESPNoSA
 		case old >= l.end:
 			return 0, l.endBits, drop.ESPExpired
 		case bytes > l.endBytes:
@@ -201,7 +208,9 @@ func (l *limits) admit(live *liveLine, number *uint64) (x uint64, bits uint32, w
 		case !atomic.CompareAndSwapUint64(number, old, x):
 			continue
 		}
-		atomic.StoreUint64(&live.Limit, l.next(x, bytes, out))
+		if !l.firm {
+			atomic.StoreUint64(&live.Limit, l.next(x, bytes, out))
+		}
 		return x, l.reached(x, bytes, out), drop.None
 	}
 }
@@ -222,13 +231,13 @@ func (l *limits) reached(x, bytes uint64, out bool) (bits uint32) {
 	return bits
 }
 
-// passed is reached for the packets so far.
-func (l *limits) passed(live *liveLine, out bool) uint32 {
-	number := &live.Packets
+// passed is reached for an SA's packets so far.
+func (f *Feature) passed(s *sa, live *liveLine) uint32 {
+	out, number := s.Direction == sal.Outbound, atomic.LoadUint64(&live.Packets)
 	if out {
-		number = &live.Seq
+		number = f.number(s)
 	}
-	return l.reached(atomic.LoadUint64(number), atomic.LoadUint64(&live.Bytes), out)
+	return f.sad.limits[s.slot].Load().reached(number, atomic.LoadUint64(&live.Bytes), out)
 }
 
 // next is the Limit behind number x and so many bytes.

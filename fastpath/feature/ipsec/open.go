@@ -63,6 +63,14 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 				continue
 			}
 		}
+		if r.Flags&recProtocol != 0 {
+			if down&recMetered != 0 && !w.afford(c, r, uint32(size)) {
+				w.drop(c, v.IP(i), v.In[i], r, drop.ESPQuota)
+				continue
+			}
+			w.give(c, r, sal.Job{SA: r.sa, Op: sal.Decap, Desc: sal.MakeDesc(uint32(desc), uint16(desc>>32)+pipeline.EthLen, uint16(size)), Cookie: uint64(makeCookie(h, 0, v.In[i], 0))})
+			continue
+		}
 		lo := bits.ReverseBytes32(mem.Load32(ip, uintptr(hl+4)))
 		// A number little ahead of the window, as most are, is new whatever the
 		// window holds: only top is looked at.

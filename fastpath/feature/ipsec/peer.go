@@ -47,11 +47,12 @@ type peer struct {
 // sighting is where a worker has seen a peer to be. Whoever holds the SA's live
 // line may read and write it.
 type sighting struct {
-	addr addr
-	told int64 // when the control side was, by pipeline.Ctx.Now
-	port uint16
-	_    [6]byte
-	_    [32]byte
+	addr  addr
+	told  int64 // when the control side was, by pipeline.Ctx.Now
+	port  uint16
+	_     [6]byte
+	asked int64 // when the control side was asked to look at the SA, by pipeline.Ctx.Now; atomic (ask)
+	_     [24]byte
 }
 
 const (
@@ -199,6 +200,7 @@ func (f *Feature) move(p *peer, to netip.AddrPort) bool {
 		old := *s
 		s.handle, handles = handles[0], handles[1:]
 		f.renew(s, &old)
+		f.pass(s, &old)
 		if s.Direction == sal.Inbound {
 			f.sad.bySPI.set(s.SPI, s.handle)
 		}
@@ -221,6 +223,18 @@ func (f *Feature) renew(s, old *sa) {
 	r.fill(s)
 	r.down, r.was = atomic.LoadUint32(&was.down), was.was
 	f.sels[s.handle] = s.sel
+}
+
+// pass has packets of an SA go by the record that renew has made, and its numbers be
+// given by whoever has it now.
+func (f *Feature) pass(s, old *sa) {
+	live := f.sad.live.line(s.slot)
+	live.hold()
+	lim := *f.sad.limits[s.slot].Load()
+	f.hand(s, old, live, &lim)
+	f.sad.limits[s.slot].Store(&lim)
+	atomic.StoreUint64(&live.Limit, 0) // whoever comes next, looks
+	live.release()
 }
 
 // parting is a record that has given way to another.

@@ -18,13 +18,25 @@ func (p *prepared) Publish() {
 	p.begin()
 	p.publishGroups()
 	lost := p.follow()
+	had := map[uint32]*sa{} // by slot: who has had those of new SAs
+	var away []*sa
+	for _, s := range p.setSA {
+		had[s.slot] = f.bySlot[s.slot]
+		if s.numbered() {
+			away = append(away, had[s.slot])
+		}
+	}
+	f.steady(away)
 	touched := map[reqKey]bool{}
 	for _, s := range p.delSA {
 		f.remove(s, touched)
+		if _, goesOn := had[s.slot]; !goesOn {
+			f.leaveLine(s)
+		}
 	}
 	p.recall()
 	for _, s := range p.setSA {
-		f.add(s, touched)
+		f.add(s, had[s.slot], touched)
 	}
 	for _, q := range p.setPol {
 		f.link(q)
@@ -74,12 +86,13 @@ func (p *prepared) begin() {
 	}
 }
 
-func (f *Feature) add(s *sa, touched map[reqKey]bool) {
+// add enters an SA in the writer's books; old is who had its slot, nil if nobody.
+func (f *Feature) add(s, old *sa, touched map[reqKey]bool) {
 	f.sad.live.resume(s.slot)
 	f.meet(s)
 	f.sad.at(s.handle).fill(s)
-	f.lives(s)
 	f.sels[s.handle] = s.sel
+	f.lives(s, old)
 	f.sas[s.Name], f.bySlot[s.slot] = s, s
 	s.engine.sas++
 	f.regroup(s, 1)

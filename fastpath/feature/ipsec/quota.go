@@ -377,7 +377,7 @@ func (f *Feature) regroup(s *sa, n int) {
 
 // giveBack refunds what was spent on a packet whose ICV is wrong.
 func (l *lane) giveBack(j *sal.Job, r *record) {
-	if r.group != 0 && j.Op == sal.Open && j.Status == sal.StatusBadICV {
+	if r.group != 0 && (j.Op == sal.Open || j.Op == sal.Decap) && j.Status == sal.StatusBadICV {
 		l.w.refund(r, uint32(j.Desc.Len()))
 	}
 }

@@ -50,9 +50,10 @@ type record struct {
 const (
 	recOutbound = esp.OwnFlags << iota
 	recESN
-	recAfter  // outer packets are cut, rather than inner ones
-	recDeaf   // to ICMP about outer packets
-	recFollow // inbound: the peer may move
+	recAfter    // outer packets are cut, rather than inner ones
+	recDeaf     // to ICMP about outer packets
+	recFollow   // inbound: the peer may move
+	recProtocol // an engine makes its packets, and takes them apart
 
 	recV6        = esp.V6
 	recUDPSum    = esp.UDPSum
@@ -265,13 +266,41 @@ func checkLifetimes(soft, hard *Lifetime) (field string, err error) {
 	return "", nil
 }
 
-// engineConfig is what an engine is told of an SA.
-func (s *SA) engineConfig() *sal.SAConfig {
-	return &sal.SAConfig{SPI: s.SPI, Direction: s.Direction, Mode: sal.ModeCrypto, Algorithm: s.Algorithm, Integrity: s.Integrity,
+// engineConfig is what an engine is told of an SA that it is to serve in a mode. In mode
+// protocol it gets the SA held: see hand.
+func (s *SA) engineConfig(mode string) *sal.SAConfig {
+	c := &sal.SAConfig{SPI: s.SPI, Direction: s.Direction, Mode: sal.ModeCrypto, Algorithm: s.Algorithm, Integrity: s.Integrity,
 		Key: s.Key, IntegrityKey: s.IntegrityKey, ESN: s.ESN}
+	if mode != modeProtocol {
+		return c
+	}
+	c.Mode, c.Held = sal.ModeProtocol, true
+	c.Local, c.Remote, c.LocalPort, c.RemotePort, c.DF, c.DSCP = s.Local, s.Remote, s.UDP.Local, s.UDP.Remote, s.DF, s.DSCP
+	c.ReplayWindow = s.ReplayWindow
+	c.Soft = sal.Lifetime{Packets: s.Soft.Packets, Bytes: s.Soft.Bytes}
+	c.Hard = sal.Lifetime{Packets: s.Hard.Packets, Bytes: s.Hard.Bytes}
+	if s.SoftAction == TerminateHold {
+		c.Hard, c.Soft = sal.Lifetime{Packets: first(c.Soft.Packets, c.Hard.Packets), Bytes: first(c.Soft.Bytes, c.Hard.Bytes)}, sal.Lifetime{}
+	}
+	return c
 }
 
-func (s *SA) keyBits() int { return s.engineConfig().KeyBits() }
+// first is the limit of two that comes first; 0 is none.
+func first(a, b uint64) uint64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// alike tells whether an engine in mode protocol is told the same of two SAs whose keys
+// and directions are the same.
+func (s *SA) alike(o *SA) bool {
+	return s.SPI == o.SPI && s.Local == o.Local && s.Remote == o.Remote && s.UDP == o.UDP && s.DF == o.DF && slices.Equal(s.DSCP, o.DSCP) && (s.DSCP == nil) == (o.DSCP == nil) &&
+		s.ReplayWindow == o.ReplayWindow && s.Soft == o.Soft && s.Hard == o.Hard && s.SoftAction == o.SoftAction
+}
+
+func (s *SA) keyBits() int { return s.engineConfig("").KeyBits() }
 
 func tunnelEnd(a netip.Addr) bool {
 	return a.IsValid() && !a.Is4In6() && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()
@@ -304,6 +333,9 @@ func (r *record) fill(s *sa) {
 	if s.group != 0 {
 		r.group = uint16(s.group)
 		r.down |= recMetered
+	}
+	if s.whole() {
+		r.Flags |= recProtocol
 	}
 	if s.stale != "" {
 		r.down |= recStale

@@ -47,6 +47,9 @@ type worker struct {
 	toldOf uint32                 // the record that the last one is of,
 	told   uint32                 // and what it was
 	ike    [pipeline.Burst]uint16 // see Unwrap
+
+	late     bool // packets are sealed anew that an engine has given back (again), and that are paid for:
+	resealed bool // some of them wait to be run
 }
 
 // A cookie is what a job needs to go on. Outbound that is where the frame goes
@@ -136,7 +139,7 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		seq := live.Seq + 1
 		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) || total > uint64(atomic.LoadUint32(&r.path)) ||
 			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize && off+n+mask+espTrailer+icv > uint64(c.Pool.End(uint32(desc))) ||
-			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared || r.Flags&(recUDPSum|recTransport) != 0 {
+			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared || r.Flags&(recUDPSum|recTransport|recProtocol) != 0 {
 			w.one(c, v, i, uint32(h), r)
 			continue
 		}
@@ -212,6 +215,10 @@ func decTTL(v *pipeline.Vec, i uint16) {
 // seal takes a sequence number and puts ESP around a packet that fits, or with how
 // cuttable; the engine gets it with the next run.
 func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool, h uint32, r *record, how cookie) {
+	if r.Flags&recProtocol != 0 {
+		w.encap(c, p, in, h, r, how)
+		return
+	}
 	n := uint32(p.Len())
 	if !r.fits(c.Pool, p) {
 		w.drop(c, p, in, r, drop.ESPNoRoom)
@@ -222,12 +229,20 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 		w.drop(c, p, in, r, why)
 		return
 	}
-	if r.group != 0 && !w.afford(c, r, r.Head()+r.TextLen(n)+uint32(r.ICV)) {
+	size := r.Head() + r.TextLen(n) + uint32(r.ICV)
+	if r.group != 0 && !w.late && !w.afford(c, r, size) {
 		w.drop(c, p, in, r, drop.ESPQuota)
 		return
 	}
 	seq, why := w.count(c, r.live, live, &live.Seq, uint64(n), c.Now-w.f.clock.base.Load())
 	if why != drop.None {
+		if now := w.home(r.live); now != h && now != 0 { // an engine gives the numbers, of late
+			if r.group != 0 {
+				w.refund(r, size)
+			}
+			w.seal(c, p, in, v6, now, w.f.sad.at(now), how)
+			return
+		}
 		w.drop(c, p, in, r, why)
 		return
 	}
@@ -321,7 +336,9 @@ func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
 		jobs = jobs[1:]
 		x := cookie(j.Cookie)
 		r := d.at(x.handle())
-		if j.Status != sal.StatusOK {
+		if j.Op == sal.Encap || j.Op == sal.Decap {
+			l.whole(c, j, r)
+		} else if j.Status != sal.StatusOK {
 			l.failed(c, j, r)
 		} else {
 			if r.Flags&recUDPSum != 0 {
@@ -329,6 +346,10 @@ func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
 			}
 			l.w.emit(c, j.Desc, x, r)
 		}
+	}
+	if l.w.resealed {
+		l.w.resealed = false
+		l.w.run(c)
 	}
 	if !l.sync {
 		l.back.Add(uint64(all))
@@ -373,7 +394,7 @@ func (l *lane) send(c *pipeline.Ctx, jobs []sal.Job) int {
 func (l *lane) failed(c *pipeline.Ctx, j *sal.Job, r *record) {
 	if j.Op == sal.Seal {
 		l.w.uncount(l.w.f.sad.live.line(r.live), inner(j))
-	} else if j.Status == sal.StatusBadICV && r.Flags&recESN != 0 {
+	} else if j.Op == sal.Open && j.Status == sal.StatusBadICV && r.Flags&recESN != 0 {
 		l.guessed(c, j, r)
 	}
 	l.giveBack(j, r)
@@ -392,6 +413,14 @@ var reasons = func() (why [16]drop.Reason) {
 	why[sal.StatusNoSA] = drop.ESPNoSA
 	why[sal.StatusShort] = drop.ESPShort
 	why[sal.StatusNoRoom] = drop.ESPNoRoom
+	why[sal.StatusBadPad] = drop.ESPBadPad
+	why[sal.StatusBadNext] = drop.ESPBadNext
+	why[sal.StatusBadECN] = drop.ESPBadECN
+	why[sal.StatusDummy] = drop.ESPDummy
+	why[sal.StatusReplay] = drop.ESPReplay
+	why[sal.StatusLate] = drop.ESPLate
+	why[sal.StatusSeqOverflow] = drop.ESPSeqOverflow
+	why[sal.StatusExpired] = drop.ESPExpired
 	return why
 }()
 

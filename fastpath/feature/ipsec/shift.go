@@ -35,7 +35,7 @@ const followFor = time.Millisecond
 // may says why an SA carries nothing, None when it does, and sees to the order of
 // its packets where it has just come from another engine.
 func (w *worker) may(c *pipeline.Ctx, r *record) drop.Reason {
-	if atomic.LoadUint32(&r.down)&recMoved != 0 {
+	if atomic.LoadUint32(&r.down)&recMoved != 0 && !w.late {
 		w.follow(c, w.lanes[r.was])
 	}
 	return r.idle()
@@ -78,19 +78,19 @@ func (f *Feature) whole(s *sa) SA {
 }
 
 // enter makes a live SA known to an engine.
-func (x *shift) enter(e *engine, c *SA) (err error) {
-	if x.e = e; x.stays() {
+func (x *shift) enter(e *engine, mode string, c *SA) (err error) {
+	if x.e, x.mode = e, mode; x.stays() {
 		x.id = x.s.id
 		return nil
 	}
-	if x.id, err = e.session.AddSA(0, c.engineConfig()); err != nil {
+	if x.id, err = e.session.AddSA(0, c.engineConfig(mode)); err != nil {
 		return fmt.Errorf("refuses it: %w", err)
 	}
 	return nil
 }
 
 // stays tells whether the SA is there already.
-func (x *shift) stays() bool { return x.e == x.s.engine && x.s.there() }
+func (x *shift) stays() bool { return x.e == x.s.engine && x.mode == x.s.mode && x.s.there() }
 
 // forget takes back enter.
 func (x *shift) forget() {
@@ -103,7 +103,7 @@ func (x *shift) forget() {
 func (f *Feature) find(s *sa) (x shift, err error) {
 	c := f.whole(s)
 	x.s = s
-	x.mode, x.reason, err = f.place(&c, func(e *engine) error { return x.enter(e, &c) })
+	x.mode, x.reason, err = f.place(&c, func(e *engine, mode string) error { return x.enter(e, mode, &c) })
 	return x, err
 }
 
@@ -114,6 +114,13 @@ var errNoRecord = fmt.Errorf("no record is free: try again in a moment")
 // which there was no record; they are where they were.
 func (f *Feature) shift(l []shift) (left []shift) {
 	touched := map[reqKey]bool{}
+	var away []*sa
+	for i := range l {
+		if x := &l[i]; x.mode == modeProtocol && !x.stays() {
+			away = append(away, x.s)
+		}
+	}
+	f.steady(away)
 	for _, x := range l {
 		s := x.s
 		if x.stays() {
@@ -137,6 +144,7 @@ func (f *Feature) shift(l []shift) (left []shift) {
 		old.engine.sas--
 		s.engine.sas++
 		f.renew(s, &old)
+		f.pass(s, &old)
 		r := f.sad.at(h)
 		r.down &^= recLost | recMoved
 		s.moving = old.there() && !old.engine.down
@@ -198,11 +206,12 @@ func (f *Feature) unmet(s *sa) {
 // whose handles in engines they were given.
 func (p *prepared) follow() (lost bool) {
 	for _, s := range p.setSA {
-		if o := s.kept; o != nil && (o.engine != s.engine || o.id != s.id || o.losses != s.losses) {
+		o := s.kept
+		if o != nil && (o.engine != s.engine || o.id != s.id || o.losses != s.losses) {
 			s.engine, s.id, s.losses, s.mode, s.reason, s.pinned = o.engine, o.id, o.losses, o.mode, o.reason, o.pinned
 		}
 		s.kept = nil
-		if s.lost = !s.there() || s.engine.down; s.lost {
+		if s.lost = !s.there() || s.engine.down || o != nil && s.whole() && !s.alike(&o.SA); s.lost {
 			p.f.lost++
 			lost = true
 		}
@@ -245,7 +254,7 @@ func (f *Feature) settleIn() int {
 		}
 		c := f.whole(s)
 		var best *engine
-		if _, _, err := f.place(&c, func(e *engine) error { best = e; return nil }); err != nil || best == s.engine {
+		if mode, _, err := f.place(&c, func(e *engine, _ string) error { best = e; return nil }); err != nil || best == s.engine && mode == s.mode {
 			continue
 		}
 		if x, err := f.find(s); err == nil {
@@ -309,7 +318,7 @@ func (f *Feature) Migrate(name, engine string) error {
 		if c.Offload.Policy == Require && (x.mode != c.Offload.wanted() || c.Offload.Engine != "" && c.Offload.Engine != engine) {
 			return refuse(fmt.Sprintf("it requires mode %s%s", c.Offload.wanted(), onEngine(c.Offload.Engine)))
 		}
-		if err := x.enter(e, &c); err != nil {
+		if err := x.enter(e, x.mode, &c); err != nil {
 			return refuse(fmt.Sprintf("engine %s %v", engine, err))
 		}
 		x.reason, x.pinned = "placed by an operator", true
