@@ -237,7 +237,7 @@ func (w *worker) seal(c *pipeline.Ctx, p sal.Desc, in pipeline.IfIndex, v6 bool,
 	seq, why := w.count(c, r.live, live, &live.Seq, uint64(n), c.Now-w.f.clock.base.Load())
 	if why != drop.None {
 		if now := w.home(r.live); now != h && now != 0 { // an engine gives the numbers, of late
-			if r.group != 0 {
+			if r.group != 0 && !w.late {
 				w.refund(r, size)
 			}
 			w.seal(c, p, in, v6, now, w.f.sad.at(now), how)
