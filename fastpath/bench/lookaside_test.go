@@ -17,8 +17,8 @@ import (
 )
 
 // BenchmarkLookAside is ESP through the whole router with the crypto on threads of
-// their own, beside the same with the software engine on the worker, some rounds of
-// each in turn. One SA, IPv4 in IPv4, AES-128-GCM, anti-replay and counters on. A
+// their own (in mode crypto, and in mode protocol, where they make the whole packets),
+// beside the same with the software engine on the worker, some rounds of each in turn. One SA, IPv4 in IPv4, AES-128-GCM, anti-replay and counters on. A
 // round is two bursts that wait in the port, until the last of their packets is out:
 //
 //	ns/pkt         of a round: what a stream of packets takes, with the time that
@@ -26,27 +26,32 @@ import (
 //	inline-ns/pkt  the same with the engine on the worker
 //	worker-ns/pkt  the worker's own work, without looking in vain for completions:
 //	               its core can do no more packets than that allows
-//	crypto-ns/pkt  the threads' work, together
+//	crypto-ns/pkt  the threads' work, together; in mode protocol their ciphers' alone
 //
 // Before a round to decrypt, the generator encrypts for so long that the threads
 // fall asleep; the round begins by waking them. Figures are medians.
 func BenchmarkLookAside(b *testing.B) {
-	for _, threads := range []int{1, 2} {
-		for _, dir := range []sal.Direction{sal.Outbound, sal.Inbound} {
-			for _, size := range espSizes {
-				name := [...]string{sal.Outbound: "encrypt", sal.Inbound: "decrypt"}[dir]
-				b.Run(fmt.Sprintf("%dthread/%s/%dB", threads, name, size), func(b *testing.B) {
-					if runtime.NumCPU() <= threads {
-						b.Skipf("%d crypto threads and a worker on %d processors", threads, runtime.NumCPU())
+	for _, mode := range []string{"crypto", "protocol"} {
+		for _, threads := range []int{1, 2} {
+			for _, dir := range []sal.Direction{sal.Outbound, sal.Inbound} {
+				for _, size := range espSizes {
+					name := fmt.Sprintf("%dthread/%s/%dB", threads, [...]string{sal.Outbound: "encrypt", sal.Inbound: "decrypt"}[dir], size)
+					if mode != "crypto" {
+						name = mode + "/" + name
 					}
-					lookAside(b, threads, dir, size)
-				})
+					b.Run(name, func(b *testing.B) {
+						if runtime.NumCPU() <= threads {
+							b.Skipf("%d crypto threads and a worker on %d processors", threads, runtime.NumCPU())
+						}
+						lookAside(b, mode, threads, dir, size)
+					})
+				}
 			}
 		}
 	}
 }
 
-func lookAside(b *testing.B, threads int, dir sal.Direction, size int) {
+func lookAside(b *testing.B, mode string, threads int, dir sal.Direction, size int) {
 	work := &timed{Device: cpu.New("threads")}
 	e, err := pool.New("pool0", work, pool.Options{Threads: threads})
 	if err != nil {
@@ -65,7 +70,7 @@ func lookAside(b *testing.B, threads int, dir sal.Direction, size int) {
 		r.Apply(&fastpath.Change{Neigh: neighbourA(), Route: routes(testbed.Route("20.0.0.0/8", "10.0.1.2", "a"))})
 		return r, 'b', newSealed(sized(newGen4(espFlows(1)), size), 1).fill
 	}
-	r, in, fill := make(func(o *fastpath.Options) { o.Registry.AddDevice(e) }, ipsec.Offload{Mode: "crypto", Policy: ipsec.Require})
+	r, in, fill := make(func(o *fastpath.Options) { o.Registry.AddDevice(e) }, ipsec.Offload{Mode: mode, Policy: ipsec.Require})
 	inline, _, fillInline := make(func(*fastpath.Options) {}, ipsec.Offload{})
 	for range 64 {
 		r.round(in, fill)
