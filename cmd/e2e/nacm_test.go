@@ -22,7 +22,7 @@ func TestAccess(t *testing.T) {
 	}
 	file, keyFile, _ := users(t, l)
 	addUser(t, file, "carol", "user")
-	b := bedIn(t, l, "--users", file)
+	b := bedIn(t, l, "--users", file, "--fastpathd-arg=-crypto-threads=1")
 	script, err := filepath.Abs("testdata/access.py")
 	if err != nil {
 		t.Fatal(err)

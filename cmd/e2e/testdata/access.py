@@ -34,6 +34,14 @@ def refused(what, f, path=None, tag="access-denied"):
     raise AssertionError("%s was permitted" % what)
 
 
+def sal(session, op, *leaves):
+    session.dispatch(to_ele('<%s xmlns="urn:vrouter:yang:vrouter-sal">%s</%s>' % (op, "".join("<%s>%s</%s>" % (n, v, n) for n, v in leaves), op)))
+
+
+def drained():
+    return re.search(r"<name>pool0</name>.*?<drained>(\w+)</drained>", re.sub(r"\s*\n\s*", "", admin.get(filter=("subtree", '<sal xmlns="urn:vrouter:yang:vrouter-sal"><engine/></sal>')).data_xml)).group(1)
+
+
 wrap = lambda x: "<nc:config %s>%s</nc:config>" % (NC, x)
 iface = lambda name, leaf: wrap('<interfaces xmlns="%s"><interface><name>%s</name>%s</interface></interfaces>' % (IF, name, leaf))
 admin, carol = connect("admin"), connect("carol")
@@ -41,12 +49,27 @@ admin.edit_config(target="candidate", config=wrap(config))
 admin.commit()
 print("ok configured")
 
+# Engines and SAs are moved by admin, and by whom a rule permits it.
+operator, pool, move = connect("operator"), ("engine", "pool0"), (("ipsec-sa-name", "b-v4-out"), ("engine", "pool0"))
+for who in (carol, operator):
+    refused("drain-engine", lambda: sal(who, "drain-engine", pool))
+    refused("undrain-engine", lambda: sal(who, "undrain-engine", pool))
+    refused("migrate-sa", lambda: sal(who, "migrate-sa", *move))
+assert drained() == "false"
+sal(admin, "drain-engine", pool)
+assert drained() == "true"
+sal(admin, "undrain-engine", pool)
+sal(admin, "migrate-sa", *move)
+print("ok admin moves SAs")
+
 rules = """<nacm xmlns="urn:ietf:params:xml:ns:yang:ietf-netconf-acm">
  <groups><group><name>field</name><user-name>carol</user-name></group></groups>
  <rule-list><name>field</name><group>field</group>
   <rule><name>describe</name><path xmlns:i="%s">/i:interfaces/i:interface[i:name='lan0']/i:description</path>
    <access-operations>create update delete</access-operations><action>permit</action></rule>
   <rule><name>wan</name><path xmlns:i="%s">/i:interfaces/i:interface[i:name='wan0']</path><access-operations>read</access-operations><action>deny</action></rule>
+  <rule><name>drain</name><module-name>vrouter-sal</module-name><rpc-name>drain-engine</rpc-name><access-operations>exec</access-operations><action>permit</action></rule>
+  <rule><name>undrain</name><module-name>vrouter-sal</module-name><rpc-name>undrain-engine</rpc-name><access-operations>exec</access-operations><action>permit</action></rule>
   <rule><name>no validate</name><module-name>ietf-netconf</module-name><rpc-name>validate</rpc-name><access-operations>exec</access-operations><action>deny</action></rule>
  </rule-list></nacm>""" % (IF, IF)
 admin.edit_config(target="candidate", config=wrap(rules))
@@ -68,6 +91,13 @@ for guess in ("/s:ipsec-ikeless/s:sad/s:sad-entry[.//s:key='%s']" % keys[0], "//
     r = carol.get_config("running", filter=("xpath", ({"s": SEC}, guess))).data_xml
     assert "sad-entry" not in r, "a filter tells what the key is: " + r
 print("ok keys are invisible")
+
+sal(carol, "drain-engine", pool)
+assert drained() == "true"
+sal(carol, "undrain-engine", pool)
+assert drained() == "false"
+refused("migrate-sa", lambda: sal(carol, "migrate-sa", *move))
+print("ok carol drains, and does not move")
 
 # What carol may write.
 refused("edit", lambda: carol.edit_config(target="running", config=iface("lan0", "<enabled>false</enabled>")),
@@ -93,13 +123,12 @@ refused("commit of another's edit", lambda: carol.commit(), "/interfaces/interfa
 admin.discard_changes()
 
 # An operator configures, but not keys.
-operator = connect("operator")
 operator.edit_config(target="running", config=iface("lan0", "<description>by the operator</description>"))
 assert not any(k in operator.get_config("running").data_xml for k in keys)
 refused("an SA with its key", lambda: operator.edit_config(target="running", config=wrap(config.replace("b-v4-out", "another"))))
 
 state = admin.get(filter=("subtree", '<nacm xmlns="urn:ietf:params:xml:ns:yang:ietf-netconf-acm"><denied-operations/><denied-data-writes/></nacm>')).data_xml
-assert re.search(r"denied-operations>3<", state) and re.search(r"denied-data-writes>7<", state), state
+assert re.search(r"denied-operations>10<", state) and re.search(r"denied-data-writes>7<", state), state
 print("ok counted")
 
 # Everybody is locked out, by mistake.
