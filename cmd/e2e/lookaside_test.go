@@ -14,8 +14,8 @@ import (
 // TestLookAsideThreads: the IPv4 tunnel of the demo on an engine with threads of
 // its own, which both vRouters require: outbound on A and in both directions on B.
 // NETCONF lists the engine and says where the SAs are; packets go through in both
-// directions while SAs move to the engine and away from it: by commits, and as an
-// operator has it who migrates them or drains the engine.
+// directions while SAs move to the engine and away from it, in mode crypto and in mode
+// protocol: by commits, and as an operator has it who migrates them or drains the engine.
 func TestLookAsideThreads(t *testing.T) {
 	need(t, "tcpdump")
 	l, err := lab.New()
@@ -37,17 +37,17 @@ func TestLookAsideThreads(t *testing.T) {
 	if len(names[b.B]) != 2 {
 		t.Fatalf("B has the SAs %v over IPv4", names[b.B])
 	}
-	move := func(to string, leaves string) {
+	move := func(to, mode, leaves string) {
 		t.Helper()
 		for v, sas := range names {
 			xml := ""
 			for _, n := range sas {
-				xml += "<sad-entry><name>" + n + "</name>" + leaves + "</sad-entry>"
+				xml += "<sad-entry><name>" + n + `</name><offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>` + mode + "</mode>" + leaves + "</offload></sad-entry>"
 			}
 			b.edit(v, fmt.Sprintf(sadXML, xml))
 			for _, n := range sas {
-				if p := b.placement(v, n); p.Engine != to {
-					t.Errorf("%s: %s is on %q (%s, %s), want %s", v.Name, n, p.Engine, p.Mode, p.Reason, to)
+				if p := b.placement(v, n); p.Engine != to || p.Mode != mode {
+					t.Errorf("%s: %s is on %q (%s, %s), want %s, %s", v.Name, n, p.Engine, p.Mode, p.Reason, to, mode)
 				}
 			}
 		}
@@ -55,10 +55,13 @@ func TestLookAsideThreads(t *testing.T) {
 	there := b.stream(2000, 300)
 	back := b.streamFrom(b.HostB, "10.2.0.2:9003", b.HostA, "10.1.0.2:9002", 2000, 300)
 	time.Sleep(soak / 4)
-	move("pool0", `<offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>crypto</mode><policy>require</policy></offload>`)
+	move("pool0", "crypto", "<policy>require</policy>")
 	time.Sleep(soak / 4)
-	move("cpu0", `<offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>software</mode></offload>`)
-	move("pool0", `<offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>crypto</mode><engine>pool0</engine></offload>`)
+	move("cpu0", "software", "")
+	move("pool0", "protocol", "")
+	move("pool0", "crypto", "")
+	move("cpu0", "software", "")
+	move("pool0", "protocol", "<engine>pool0</engine>")
 	was := b.placement(b.A, "b-v4-out").Packets
 	time.Sleep(soak / 4)
 	if now := b.placement(b.A, "b-v4-out").Packets; now <= was {

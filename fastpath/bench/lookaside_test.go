@@ -81,6 +81,9 @@ func lookAside(b *testing.B, mode string, threads int, dir sal.Direction, size i
 	const inARow = 16 // while the others have their turn, the threads fall asleep
 	rounds := 0
 	r.Measure(b, size, func() (uint64, int) {
+		if rounds%inARow == 0 {
+			r.E.Step() // allows the engine more numbers
+		}
 		was := work.cycles.Load()
 		all, busy, n := r.round(in, fill)
 		own = append(own, float64(busy)*ns/float64(n))

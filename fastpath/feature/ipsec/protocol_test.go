@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vrouter/fastpath"
+	"vrouter/fastpath/bench/testbed"
 	"vrouter/fastpath/feature/ipsec"
 	"vrouter/pkg/sal"
 	"vrouter/pkg/sal/cpu"
@@ -18,11 +19,16 @@ import (
 
 // withPool is an option of newSite: with crypto threads, pool0.
 func withPool(t testing.TB, threads int) func(*fastpath.Options) {
+	e := newPool(t, threads)
+	return func(o *fastpath.Options) { o.Registry.AddDevice(e) }
+}
+
+func newPool(t testing.TB, threads int) *pool.Engine {
 	e, err := pool.New("pool0", cpu.New("threads"), pool.Options{Threads: threads})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(o *fastpath.Options) { o.Registry.AddDevice(e) }
+	return e
 }
 
 // asProtocol wants an SA to be served in mode protocol, and nothing else.
@@ -309,6 +315,151 @@ func TestProtocolEnds(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestProtocolLost: the engine is lost with packets in it. Another serves the SAs, which
+// go on beyond all numbers that the engine may have given; what was in it is lost under its
+// name, nothing comes in twice, and nothing leaves in the clear.
+func TestProtocolLost(t *testing.T) {
+	e := newPool(t, 1)
+	s := newSite(t, func(o *fastpath.Options) { o.Registry.AddDevice(e) })
+	out, in := s.tunnel(false, func(a *ipsec.SA) { a.Offload.Mode = "protocol" })
+	seen, came := map[uint64]bool{}, map[uint32]bool{}
+	most, last, twice := uint64(0), uint64(0), [][]byte{}
+	collect := func() {
+		t.Helper()
+		for _, g := range s.Recv("wan") {
+			o := out.must(t, g)
+			if seen[o.seq] {
+				t.Fatalf("number %d twice", o.seq)
+			}
+			seen[o.seq], last, most = true, o.seq, max(most, o.seq)
+		}
+		for _, g := range s.Recv("lan") {
+			k := binary.BigEndian.Uint32(g[len(g)-4:])
+			if came[k] {
+				t.Fatalf("packet %d came twice", k)
+			}
+			came[k] = true
+		}
+	}
+	sent := 0
+	send := func(n int) {
+		var p, q [][]byte
+		for range n {
+			p = append(p, outgoing(false, 1000).IP())
+			q = append(q, in.send(last4(incoming(false, 1000).IP(), sent)))
+			sent++
+		}
+		twice = append(twice, q...)
+		s.Send("lan", frames(lanMAC, hostMAC, p)...)
+		s.Send("wan", frames(wanMAC, peerMAC, q)...)
+	}
+	send(60)
+	s.rest()
+	collect()
+	if last != 60 || len(came) != 60 {
+		t.Fatalf("%d of 60 left, %d came", last, len(came))
+	}
+	send(100)
+	s.E.Turn(0)
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.rest()
+	collect()
+	s.Advance(20e6)
+	if st := s.sa("out"); st.Engine != "cpu" || st.Mode != "software" {
+		t.Fatalf("%s is on %s: %s", st.Name, st.Engine, st.Reason)
+	}
+	before := most
+	send(40)
+	s.rest()
+	collect()
+	if last <= before || last-before < 1<<19 {
+		t.Errorf("number %d after %d: that the engine has not used it cannot be known", last, before)
+	}
+	s.Send("wan", frames(wanMAC, peerMAC, twice)...)
+	s.rest()
+	collect()
+	lost := uint64(0)
+	for _, d := range s.State(&fastpath.Query{Drops: true}).Drops {
+		switch d.Reason {
+		case "sal-device":
+			lost = d.Packets
+		case "esp-replay", "esp-late", "esp-no-sa":
+		default:
+			t.Errorf("%d packets were dropped: %s", d.Packets, d.Reason)
+		}
+	}
+	if got := len(seen) + len(came); got < 200 || uint64(got)+lost < uint64(2*sent) {
+		t.Errorf("%d packets left, %d came, %d were lost with the engine, of %d", len(seen), len(came), lost, sent)
+	}
+}
+
+// TestProtocolQuota: what goes through an engine whole uses the quota of its group, in
+// both directions, once.
+func TestProtocolQuota(t *testing.T) {
+	s := newSite(t, withPool(t, 1))
+	s.Apply(groups(ipsec.Group{Name: "g", Packets: 40}))
+	_, in := s.tunnel(false, asProtocol, inGroup("g"))
+	var p, q [][]byte
+	for range 100 {
+		p = append(p, outgoing(false, 100).IP())
+		q = append(q, in.send(incoming(false, 100).IP()))
+	}
+	left := len(s.through("lan", "wan", frames(lanMAC, hostMAC, p)...))
+	came := len(s.through("wan", "lan", frames(wanMAC, peerMAC, q)...))
+	if g := s.group("g"); left < 32 || left+came > 50 || g.Packets != uint64(left+came) || g.Dropped != uint64(200-left-came) {
+		t.Errorf("%d left, %d came; the group: %+v", left, came, g)
+	}
+}
+
+// TestProtocolAllocations: packets through an engine whole cost no memory.
+func TestProtocolAllocations(t *testing.T) {
+	s := newSite(t, withPool(t, 1))
+	_, in := s.tunnel(false, asProtocol)
+	l, w := s.Mem.Peer("lan"), s.Mem.Peer("wan")
+	const n, runs = 32, 20
+	lan := testbed.Frame(testbed.MAC(lanMAC), testbed.MAC(hostMAC), outgoing(false, 300).IP())
+	var wan [][]byte
+	for range (runs + 6) * n {
+		wan = append(wan, testbed.Frame(testbed.MAC(wanMAC), testbed.MAC(peerMAC), in.send(incoming(false, 300).IP())))
+	}
+	one, got := make([]sal.Desc, 1), make([]sal.Desc, 512)
+	left, came := 0, 0
+	turn := func() {
+		for range n {
+			for _, x := range []struct {
+				p interface {
+					Cache() *sal.Cache
+					Pool() *sal.Pool
+					Send(int, []sal.Desc) int
+				}
+				frame []byte
+			}{{l, lan}, {w, wan[0]}} {
+				b, _ := x.p.Cache().Alloc()
+				one[0] = sal.MakeDesc(b, sal.Headroom, uint16(len(x.frame)))
+				copy(x.p.Pool().Bytes(one[0]), x.frame)
+				x.p.Send(0, one)
+			}
+			wan = wan[1:]
+		}
+		for to, end := left+n, came+n; left < to || came < end; runtime.Gosched() {
+			s.E.Turn(0)
+			a, b := w.Recv(got), 0
+			w.Cache().FreeDescs(got[:a])
+			b = l.Recv(got)
+			l.Cache().FreeDescs(got[:b])
+			left, came = left+a, came+b
+		}
+	}
+	for range 4 {
+		turn()
+	}
+	if a := testing.AllocsPerRun(runs, turn); a != 0 {
+		t.Errorf("%v allocations a turn", a)
 	}
 }
 

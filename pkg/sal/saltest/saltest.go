@@ -7,7 +7,7 @@
 //	crypto.go   the tests of the packet path, with AES-GCM
 //	async.go    full queues, and who is woken by jobs that are done
 //	esp.go      the packet path with all other algorithms
-//	protocol.go whole packets: sal.ModeProtocol
+//	protocol.go whole packets: sal.ModeProtocol; whole.go many of them at a time
 //	control.go  the tests of discovery, SAs, groups, events
 //	faulty.go   Faulty: an engine with faults
 //	port.go     RunPort: the suite for port drivers; portchange.go what happens to an open port
