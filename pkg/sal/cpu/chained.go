@@ -90,6 +90,6 @@ func (q *queue) chainsDone(jobs []sal.Job, l *chains) {
 			continue
 		}
 		j.Status = sal.StatusOK
-		r.count(q.id, uint64(j.Len))
+		r.count(q.id, 1, uint64(j.Len))
 	}
 }

@@ -90,7 +90,7 @@ func (q *queue) other(j *sal.Job, r *record, b cipher.Block) {
 		}
 	}
 	j.Status = sal.StatusOK
-	r.count(q.id, uint64(j.Len))
+	r.count(q.id, 1, uint64(j.Len))
 }
 
 // Keys of an SA that is no AEAD fit where an AEAD would be.

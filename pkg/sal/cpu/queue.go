@@ -167,7 +167,7 @@ func (q *queue) one(j *sal.Job) {
 		return
 	}
 	j.Status = sal.StatusOK
-	r.count(q.id, uint64(j.Len))
+	r.count(q.id, 1, uint64(j.Len))
 }
 
 // holds tells whether a job's buffer is there and reaches to end.

@@ -125,14 +125,14 @@ const (
 	deleted
 )
 
-// count books a packet done well, on the goroutine of queue q.
-func (r *record) count(q uint32, n uint64) {
+// count books packets done well, of n bytes together, on the goroutine of queue q.
+func (r *record) count(q uint32, packets, n uint64) {
 	switch o := r.owner.Load(); {
 	case o == q || o == 0 && r.owner.CompareAndSwap(0, q):
-		store(&r.packets, r.packets+1)
+		store(&r.packets, r.packets+packets)
 		store(&r.bytes, r.bytes+n)
 	default:
-		r.packets2.Add(1)
+		r.packets2.Add(packets)
 		r.bytes2.Add(n)
 	}
 }

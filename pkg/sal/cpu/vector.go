@@ -31,8 +31,29 @@ func newVector() (*mem.Region, *vector, error) {
 type lot struct {
 	n    int
 	jobs [sal.Burst]gcm.Job
-	of   [sal.Burst]uint16  // place in the burst
-	recs [sal.Burst]*record // mapped memory: nothing for the collector
+	of   [sal.Burst]uint16 // place in the burst; only of those that may fail
+	nrun int
+	runs [sal.Burst]jobRun
+}
+
+// jobRun is neighbouring jobs of one SA, which are counted together.
+type jobRun struct {
+	r        *record // mapped memory: nothing for the collector
+	n, bytes uint64
+}
+
+// begin empties the lot.
+func (l *lot) begin() { l.n, l.nrun = 0, 0 }
+
+// run is the run that a job of r belongs to.
+func (l *lot) run(r *record) *jobRun {
+	if k := l.nrun - 1; k >= 0 && l.runs[k&(sal.Burst-1)].r == r {
+		return &l.runs[k&(sal.Burst-1)]
+	}
+	x := &l.runs[l.nrun&(sal.Burst-1)]
+	l.nrun++
+	*x = jobRun{r: r}
+	return x
 }
 
 // burst does up to sal.Burst jobs:
@@ -40,14 +61,15 @@ type lot struct {
 //	1  ask for the first line of each record
 //	2  look at the job, write down what the kernel is handed
 //	3  the kernels, which ask for keys and packets themselves
-//	4  status and counts
+//	4  counts, and what had a wrong ICV
 //
 // Jobs of other ciphers are done one by one.
 func (q *queue) burst(jobs []sal.Job) {
 	v := q.vec
 	q.firstLines(jobs)
 	seal, open := &v.way[0], &v.way[1]
-	seal.n, open.n = 0, 0
+	seal.begin()
+	open.begin()
 	v.chained.begin()
 	others := 0
 	var r *record // of last
@@ -95,10 +117,14 @@ func (q *queue) burst(jobs []sal.Job) {
 		l := seal
 		if j.Op != sal.Seal {
 			l = open
+			l.of[l.n&(sal.Burst-1)] = uint16(i)
 		}
 		k := l.n & (sal.Burst - 1)
 		l.n++
-		l.of[k], l.recs[k] = uint16(i), r
+		run := l.run(r)
+		run.n++
+		run.bytes += uint64(j.Len)
+		j.Status = sal.StatusOK
 
 		// RFC 4106: nonce = salt || IV (section 4), AAD = SPI || sequence number of
 		// 32 or 64 bits (section 5).
@@ -120,11 +146,13 @@ func (q *queue) burst(jobs []sal.Job) {
 	}
 	if seal.n > 0 {
 		q.r.e.level.Seal(seal.jobs[:seal.n])
-		q.finish(jobs, seal)
+		q.count(seal)
 	}
 	if open.n > 0 {
-		q.r.e.level.Open(open.jobs[:open.n])
-		q.finish(jobs, open)
+		if bad := q.r.e.level.Open(open.jobs[:open.n]); bad > 0 {
+			q.refuse(jobs, open)
+		}
+		q.count(open)
 	}
 	q.unchain(jobs)
 	switch others {
@@ -143,18 +171,31 @@ func (q *queue) burst(jobs []sal.Job) {
 // undone marks a job that is left to one; no status of the contract.
 const undone = ^sal.Status(0)
 
-// finish says how the jobs of a lot went.
-func (q *queue) finish(jobs []sal.Job, l *lot) {
-	id := q.id
+// refuse says which jobs of a lot had a wrong ICV, and takes them out of its runs.
+func (q *queue) refuse(jobs []sal.Job, l *lot) {
+	at, left := 0, l.runs[0].n // the run that the job is in, and how many of it are to come
 	for k := range l.jobs[:l.n] {
-		j, r := &jobs[l.of[k]], l.recs[k]
-		if l.jobs[k].Bad != 0 { // the kernel has wiped the text
-			j.Status = sal.StatusBadICV
-			r.fail(sal.StatusBadICV)
+		for left == 0 {
+			at++
+			left = l.runs[at].n
+		}
+		left--
+		if l.jobs[k].Bad == 0 { // else the text is wiped
 			continue
 		}
-		j.Status = sal.StatusOK
-		r.count(id, uint64(j.Len))
+		j, run := &jobs[l.of[k]], &l.runs[at]
+		j.Status = sal.StatusBadICV
+		run.r.fail(sal.StatusBadICV)
+		run.n--
+		run.bytes -= uint64(j.Len)
+	}
+}
+
+// count books the jobs of a lot that were done well.
+func (q *queue) count(l *lot) {
+	for k := range l.runs[:l.nrun] {
+		x := &l.runs[k]
+		x.r.count(q.id, x.n, x.bytes)
 	}
 }
 
