@@ -6,7 +6,7 @@ package cbchmac
 const hasAsm = false
 
 func sha16(lanes *byte) uint32             { panic(ErrUnsupported) }
-func cbc32(lanes *byte, rounds int) uint32 { panic(ErrUnsupported) }
+func cbc16(lanes *byte, rounds int) uint32 { panic(ErrUnsupported) }
 func decrypt512(jobs *byte, n int)         { panic(ErrUnsupported) }
 func sha2(lanes *byte) uint32              { panic(ErrUnsupported) }
 func cbc8(lanes *byte, rounds int) uint32  { panic(ErrUnsupported) }

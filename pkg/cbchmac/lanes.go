@@ -10,7 +10,7 @@ import (
 const (
 	hashLanes   = 16 // of VAES512
 	hashNarrow  = 2  // of SHANI
-	chainLanes  = 32
+	chainLanes  = 16
 	chainNarrow = 8
 
 	hashBlock = 64
@@ -42,7 +42,7 @@ type shaLanes struct {
 	left [hashLanes]uint32
 }
 
-// cbcLanes are the lanes of cbc32 and cbc8, in the kernels' layout.
+// cbcLanes are the lanes of cbc16 and cbc8, in the kernels' layout.
 type cbcLanes struct {
 	chain [chainLanes][BlockSize]byte // the block of ciphertext before
 	ptr   [chainLanes]uintptr
@@ -54,30 +54,51 @@ type cbcLanes struct {
 // never is the count of a lane without work: more blocks than a call can have.
 const never = ^uint32(0)
 
-// order is where the words of a narrow lane's state are: the instructions want
-// F, E, B, A, and H, G, D, C.
-var order = [8]int{3, 2, 7, 6, 1, 0, 5, 4}
+// Where in bytes the words of a lane's state are, from its first: in the kernels for
+// many lanes one behind the other for all lanes, in sha2 as its instructions want them, F, E,
+// B, A, and H, G, D, C.
+var (
+	placesWide   = [8]uintptr{0, 64, 128, 192, 256, 320, 384, 448}
+	placesNarrow = [8]uintptr{12, 8, 28, 24, 4, 0, 20, 16}
+)
+
+func (l *shaLanes) places(wide bool) *[8]uintptr {
+	if wide {
+		return &placesWide
+	}
+	return &placesNarrow
+}
+
+// lane is the place that those of lane i count from.
+func (l *shaLanes) lane(i int, wide bool) unsafe.Pointer {
+	if wide {
+		return unsafe.Pointer(&l.h[i])
+	}
+	return unsafe.Pointer(&l.h[8*i])
+}
 
 // put gives lane i the state that lies at address at, of a context.
 func (l *shaLanes) put(i int, wide bool, at uintptr) {
-	h := (*[8]uint32)(mem.At(at))
-	if wide {
-		for w, v := range h {
-			l.h[w*hashLanes+i] = v
-		}
+	from, to := mem.At(at), l.lane(i, wide)
+	if wide { // placesWide, unrolled
+		mem.Store32(to, 0, mem.Load32(from, 0))
+		mem.Store32(to, 64, mem.Load32(from, 4))
+		mem.Store32(to, 128, mem.Load32(from, 8))
+		mem.Store32(to, 192, mem.Load32(from, 12))
+		mem.Store32(to, 256, mem.Load32(from, 16))
+		mem.Store32(to, 320, mem.Load32(from, 20))
+		mem.Store32(to, 384, mem.Load32(from, 24))
+		mem.Store32(to, 448, mem.Load32(from, 28))
 		return
 	}
-	for w, v := range h {
-		l.h[8*i+order[w]] = v
+	for w, p := range placesNarrow {
+		mem.Store32(to, p, mem.Load32(from, 4*uintptr(w)))
 	}
 }
 
 // word is word w of lane i's state.
 func (l *shaLanes) word(i int, wide bool, w int) uint32 {
-	if wide {
-		return l.h[w*hashLanes+i]
-	}
-	return l.h[8*i+order[w]]
+	return mem.Load32(l.lane(i, wide), l.places(wide)[w])
 }
 
 // run has lane i go over blocks at an address; stop leaves it without work.
@@ -104,7 +125,7 @@ func (l *shaLanes) compress(wide bool) uint32 {
 
 func (l *cbcLanes) encrypt(wide bool, rounds int) uint32 {
 	if wide {
-		return cbc32((*byte)(unsafe.Pointer(l)), rounds)
+		return cbc16((*byte)(unsafe.Pointer(l)), rounds)
 	}
 	return cbc8((*byte)(unsafe.Pointer(l)), rounds)
 }
@@ -127,7 +148,7 @@ func midstates(inner, outer, key []byte) error {
 			block[k] ^= pad
 		}
 		for w, v := range initial {
-			l.h[8*i+order[w]] = v
+			mem.Store32(l.lane(i, false), placesNarrow[w], v)
 		}
 		l.run(i, uintptr(unsafe.Pointer(&block[0])), 1)
 	}

@@ -19,7 +19,7 @@ const (
 	// SHANI: AES-NI, AVX and the SHA extensions, eight chains and two hashes at a time
 	// (AMD since 2017, small cores of Intel since 2016, others since 2019).
 	SHANI
-	// VAES512: VAES and AVX-512, thirty-two chains and sixteen hashes at a time (Intel
+	// VAES512: VAES and AVX-512, sixteen chains and sixteen hashes at a time (Intel
 	// since 2019, AMD since 2022). Small bursts go by SHANI there.
 	VAES512
 )

@@ -15,7 +15,7 @@ import (
 //	2  over the rest of it with padding: one block or two,
 //	3  then from the outer state over the hash, one block,
 //
-// and is given the next packet.
+// and is given the next packet. A short packet is all rest.
 type phase uint8
 
 const (
@@ -61,7 +61,7 @@ func (s *State) mac(l Level, jobs []Job, open bool) (bad int) {
 			j := &jobs[s.hashes[i].job]
 			switch s.hashes[i].at {
 			case inBody:
-				s.tail(i, j)
+				s.tail(i, j, (j.Head+j.Len)%hashBlock)
 			case inTail:
 				s.outer(i, wide, j)
 			default:
@@ -81,19 +81,21 @@ func (s *State) mac(l Level, jobs []Job, open bool) (bad int) {
 // body has lane i begin with a job.
 func (s *State) body(i int, wide bool, j *Job) {
 	s.sha.put(i, wide, uintptr(j.Key)+ctxInner)
-	blocks := (j.Head + j.Len) / hashBlock
-	if blocks == 0 {
-		s.tail(i, j)
+	if n := j.Head + j.Len; n > mostTail {
+		s.hashes[i].at = inBody
+		s.sha.run(i, j.Text-uintptr(j.Head), n/hashBlock)
 		return
 	}
-	s.hashes[i].at = inBody
-	s.sha.run(i, j.Text-uintptr(j.Head), blocks)
+	s.tail(i, j, j.Head+j.Len)
 }
 
+// mostTail is how much of what is covered has room in two blocks: padding takes nine
+// bytes, and the upper half of a sequence number four.
+const mostTail = 2*hashBlock - 9 - 4
+
 // tail has lane i go on with the last bytes of what is covered, and the padding.
-func (s *State) tail(i int, j *Job) {
+func (s *State) tail(i int, j *Job, rest uint32) {
 	n := j.Head + j.Len
-	rest := n % hashBlock
 	t := &s.tails[i]
 	*t = [2 * hashBlock]byte{}
 	copy(t[:rest], mem.Bytes(j.Text+uintptr(j.Len)-uintptr(rest), int(rest)))
@@ -112,13 +114,14 @@ func (s *State) tail(i int, j *Job) {
 
 // outer has lane i hash its own hash.
 func (s *State) outer(i int, wide bool, j *Job) {
-	t := &s.tails[i]
-	for w := range 8 {
-		binary.BigEndian.PutUint32(t[4*w:], s.sha.word(i, wide, w))
+	t := unsafe.Pointer(&s.tails[i])
+	for w, at := range s.sha.places(wide) {
+		mem.Store32(t, 4*uintptr(w), bits.ReverseBytes32(mem.Load32(s.sha.lane(i, wide), at)))
 	}
-	clear(t[32:hashBlock])
-	t[32] = 0x80
-	binary.BigEndian.PutUint64(t[hashBlock-8:], 8*(hashBlock+32))
+	mem.Store64(t, 32, 0x80)
+	mem.Store64(t, 40, 0)
+	mem.Store64(t, 48, 0)
+	mem.Store64(t, 56, bits.ReverseBytes64(8*(hashBlock+32)))
 	s.sha.put(i, wide, uintptr(j.Key)+ctxOuter)
 	s.hashes[i].at = inOuter
 	s.sha.run(i, uintptr(unsafe.Pointer(t)), 1)

@@ -9,10 +9,10 @@ package cbchmac
 //go:noescape
 func sha16(lanes *byte) uint32
 
-// cbc32 encrypts blocks of thirty-two chains by VAES and AVX-512.
+// cbc16 encrypts blocks of sixteen chains by VAES and AVX-512.
 //
 //go:noescape
-func cbc32(lanes *byte, rounds int) uint32
+func cbc16(lanes *byte, rounds int) uint32
 
 // decrypt512 decrypts the packets that are not bad by VAES and AVX-512.
 //

@@ -27,14 +27,15 @@ const (
 
 // Lanes of a chain; must match type cbcLanes in lanes.go.
 const (
-	cbcWide   = 32 // lanes by VAES, four in a register
+	cbcWide   = 16 // lanes by VAES, four in a register
 	cbcNarrow = 8
 	cbcChain  = 0
-	cbcPtr    = 512
-	cbcStep   = 768
-	cbcLeft   = 1024
-	cbcRK     = 1152 // round key r of lane i at 512r+16i
-	cbcRow    = 512
+	cbcPtr    = 256
+	cbcStep   = 384
+	cbcLeft   = 512
+	cbcRK     = 576 // round key r of lane i at 256r+16i
+	cbcRow    = 256
+	cbcAhead  = 192 // bytes: how far ahead text is asked for
 )
 
 // Job and context; must match type Job and the offsets in cbchmac.go.
@@ -85,14 +86,21 @@ func gather(at [4]reg.Register, d, to int) {
 	}
 }
 
-// advance moves the pointers of n lanes and counts the block. It leaves the mask of
-// those that have none left in EAX, and the flags of that; by register 8 and 9.
-func advance(lanes reg.Register, n, ptr, step, left int) {
-	VPTERNLOGD(U8(0xff), z(9), z(9), z(9)) // -1
+// advance moves the pointers of n lanes by 1<<shift blocks and counts these. It leaves
+// the mask of those that have none left in EAX, and the flags of that; by registers 8
+// and 9.
+func advance(lanes reg.Register, n, ptr, step, left, shift int) {
 	for i := 0; i < n/8; i++ {
-		VMOVDQU64(m(lanes, ptr+64*i), z(8))
-		VPADDQ(m(lanes, step+64*i), z(8), z(8))
+		VMOVDQU64(m(lanes, step+64*i), z(8))
+		if shift > 0 {
+			VPSLLQ(U8(shift), z(8), z(8))
+		}
+		VPADDQ(m(lanes, ptr+64*i), z(8), z(8))
 		VMOVDQU64(z(8), m(lanes, ptr+64*i))
+	}
+	VPTERNLOGD(U8(0xff), z(9), z(9), z(9)) // -1
+	if shift > 0 {
+		VPSLLD(U8(shift), z(9), z(9))
 	}
 	for i := n/16 - 1; i >= 0; i-- {
 		VPADDD(m(lanes, left+64*i), z(9), z(8))
@@ -149,7 +157,7 @@ func main() {
 	ConstraintExpr("!purego")
 	consts()
 	sha16()
-	cbc32()
+	cbc16()
 	decrypt512()
 	sha2()
 	cbc8()

@@ -77,7 +77,8 @@ func count(lanes reg.Register, n, ptr, step, left int) {
 	TESTL(reg.EAX, reg.EAX)
 }
 
-// cbc8 encrypts a block of each of eight chains: what cbc32 is, by AES-NI.
+// cbc8 encrypts a block of each of eight chains: what cbc16 is for single blocks, by
+// AES-NI.
 func cbc8() {
 	TEXT("cbc8", NOSPLIT, "func(lanes *byte, rounds int) uint32")
 	Pragma("noescape")
@@ -86,7 +87,7 @@ func cbc8() {
 	Load(Param("lanes"), lanes)
 	Load(Param("rounds"), rounds)
 	MOVQ(rounds, last)
-	SHLQ(Imm(9), last)
+	SHLQ(Imm(8), last)
 	ADDQ(lanes, last)
 	for i := range cbcNarrow {
 		VMOVDQU(m(lanes, cbcChain+16*i), x(i))

@@ -63,7 +63,7 @@ func sha16() {
 		VPADDD(m(lanes, shaH+64*i), z(i), z(i))
 		VMOVDQU32(z(i), m(lanes, shaH+64*i))
 	}
-	advance(lanes, shaWide, shaPtr, shaStep, shaLeft)
+	advance(lanes, shaWide, shaPtr, shaStep, shaLeft, 0)
 	JEQ(LabelRef("block"))
 	wipe(true)
 	Store(reg.EAX, ReturnIndex(0))

@@ -8,18 +8,25 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// cbc32 encrypts a block of each of thirty-two chains. Each lane has round keys of
-// its own, read in every round: a load is as cheap as the round itself.
-func cbc32() {
-	TEXT("cbc32", NOSPLIT, "func(lanes *byte, rounds int) uint32")
+// cbc16 encrypts a block of each of sixteen chains, or four of each while all have
+// as many. Each lane has round keys of its own, read in every round: a load is as
+// cheap as the round itself. What costs is bringing blocks of sixteen places together:
+// so four of a packet are read and written at once, and turned.
+//
+// Thirty-two chains would hide the latency of the rounds, but packets in buffers of 2
+// KiB meet in a few sets of the first-level cache, which has room for sixteen.
+//
+//	0-3  chains    4-7  text of a block of each    8-11  of turning    16-31  four blocks of each
+func cbc16() {
+	TEXT("cbc16", NOSPLIT, "func(lanes *byte, rounds int) uint32")
 	Pragma("noescape")
-	Doc("cbc32 encrypts blocks of thirty-two chains by VAES and AVX-512.")
+	Doc("cbc16 encrypts blocks of sixteen chains by VAES and AVX-512.")
 	const n = cbcWide / 4
 	lanes, rounds, last := reg.RSI, reg.RDI, reg.RBX
 	Load(Param("lanes"), lanes)
 	Load(Param("rounds"), rounds)
 	MOVQ(rounds, last)
-	SHLQ(Imm(9), last) // rows of round keys
+	SHLQ(Imm(8), last) // rows of round keys
 	ADDQ(lanes, last)
 	quadMasks()
 	for g := range n {
@@ -36,25 +43,66 @@ func cbc32() {
 			VAESENC(m(lanes, cbcRK+cbcRow*r+64*g), z(g), z(g))
 		}
 	}
+	// encrypt is the cipher over the chains, with the text of group g.
+	encrypt := func(pre string, text func(g int) reg.VecPhysical) {
+		for g := range n {
+			VPTERNLOGQ(U8(ternXor), m(lanes, cbcRK+64*g), text(g), z(g))
+		}
+		for r := 1; r < 10; r++ {
+			enc(r)
+		}
+		for r := 10; r < 14; r += 2 {
+			CMPQ(rounds, Imm(uint64(r)))
+			JEQ(LabelRef(pre + "last"))
+			enc(r)
+			enc(r + 1)
+		}
+		Label(pre + "last")
+		for g := range n {
+			VAESENCLAST(m(last, cbcRK+64*g), z(g), z(g))
+		}
+	}
+
 	Label("block")
+	VPTERNLOGD(U8(0xff), z(9), z(9), z(9))
+	VPSRLD(U8(31), z(9), z(9))
+	VPSLLD(U8(2), z(9), z(9))                       // 4
+	VPCMPUD(U8(2), m(lanes, cbcLeft), z(9), reg.K4) // no more than what is left
+	KORTESTW(reg.K4, reg.K4)                        // carry: everywhere
+	JCC(LabelRef("single"))
+
+	four := func(g, j int) reg.VecPhysical { return z(16 + 4*g + j) }
 	for g := range n {
 		pointers(g)
-		gather(at, 0, 16+g)
-		VPTERNLOGQ(U8(ternXor), m(lanes, cbcRK+64*g), z(16+g), z(g))
+		for i := range 4 {
+			VMOVDQU64(m(at[i], 0), four(g, i))
+			PREFETCHT0(m(at[i], cbcAhead))
+		}
+		turn(four(g, 0), four(g, 1), four(g, 2), four(g, 3))
 	}
-	for r := 1; r < 10; r++ {
-		enc(r)
+	for j := range 4 {
+		encrypt(fmt.Sprintf("four%d", j), func(g int) reg.VecPhysical { return four(g, j) })
+		for g := range n {
+			VMOVDQA64(z(g), four(g, j))
+		}
 	}
-	for r := 10; r < 14; r += 2 {
-		CMPQ(rounds, Imm(uint64(r)))
-		JEQ(LabelRef("last"))
-		enc(r)
-		enc(r + 1)
-	}
-	Label("last")
 	for g := range n {
-		VAESENCLAST(m(last, cbcRK+64*g), z(g), z(g))
+		pointers(g)
+		turn(four(g, 0), four(g, 1), four(g, 2), four(g, 3))
+		for i := range 4 {
+			VMOVDQU64(four(g, i), m(at[i], 0))
+		}
 	}
+	advance(lanes, cbcWide, cbcPtr, cbcStep, cbcLeft, 2)
+	JEQ(LabelRef("block"))
+	JMP(LabelRef("done"))
+
+	Label("single")
+	for g := range n {
+		pointers(g)
+		gather(at, 0, 4+g)
+	}
+	encrypt("one", func(g int) reg.VecPhysical { return z(4 + g) })
 	for g := range n {
 		pointers(g)
 		VMOVDQU(x(g), m(at[0], 0))
@@ -62,14 +110,28 @@ func cbc32() {
 			VEXTRACTI32X4(U8(i), z(g), m(at[i], 0))
 		}
 	}
-	advance(lanes, cbcWide, cbcPtr, cbcStep, cbcLeft)
+	advance(lanes, cbcWide, cbcPtr, cbcStep, cbcLeft, 0)
 	JEQ(LabelRef("block"))
+
+	Label("done")
 	for g := range n {
 		VMOVDQU64(z(g), m(lanes, cbcChain+64*g))
 	}
 	wipe(true)
 	Store(reg.EAX, ReturnIndex(0))
 	RET()
+}
+
+// turn exchanges quarters: quarter j of register i goes to quarter i of register j.
+func turn(a, b, c, d reg.VecPhysical) {
+	VSHUFI32X4(U8(0x44), b, a, z(8))
+	VSHUFI32X4(U8(0xee), b, a, z(9))
+	VSHUFI32X4(U8(0x44), d, c, z(10))
+	VSHUFI32X4(U8(0xee), d, c, z(11))
+	VSHUFI32X4(U8(0x88), z(10), z(8), a)
+	VSHUFI32X4(U8(0xdd), z(10), z(8), b)
+	VSHUFI32X4(U8(0x88), z(11), z(9), c)
+	VSHUFI32X4(U8(0xdd), z(11), z(9), d)
 }
 
 // decrypt512 decrypts packets, four blocks to a register and four registers at a
