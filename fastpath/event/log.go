@@ -66,6 +66,20 @@ func (l *Log) Add(e Event) {
 	l.more = make(chan struct{})
 }
 
+// TooMany tells whether an event of a kind would be too much now, and then counts it as
+// Add would: whoever has thousands to tell of need not make them all.
+func (l *Log) TooMany(k Kind) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x := l.limit[k]
+	if x == nil || !x.full(l.now()) {
+		return false
+	}
+	l.alike[k]++
+	l.stats.Limited++
+	return true
+}
+
 // Batch is events in order.
 type Batch struct {
 	Events []Event
@@ -136,9 +150,12 @@ type Limit struct {
 
 // Allow takes a token, if there is one at the time now (nanoseconds).
 func (l *Limit) Allow(now int64) bool {
-	if l.free-now > int64(l.Every)*int64(l.Burst-1) {
+	if l.full(now) {
 		return false
 	}
 	l.free = max(l.free, now) + int64(l.Every)
 	return true
 }
+
+// full tells whether no token is there.
+func (l *Limit) full(now int64) bool { return l.free-now > int64(l.Every)*int64(l.Burst-1) }

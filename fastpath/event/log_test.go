@@ -178,3 +178,28 @@ func TestKindNames(t *testing.T) {
 		t.Error("a name for nothing")
 	}
 }
+
+// TestTooMany: who asks first makes no event that Add would swallow, and it is counted as
+// if he had.
+func TestTooMany(t *testing.T) {
+	now := int64(1e18)
+	l := NewLog(func() int64 { return now })
+	made := 0
+	for range 100 {
+		if !l.TooMany(SAMigrated) {
+			l.Add(Event{Kind: SAMigrated})
+			made++
+		}
+	}
+	if s := l.Stats(); made != 64 || s.Last != 64 || s.Limited != 36 {
+		t.Errorf("%d were made: %+v", made, s)
+	}
+	now += 1e9
+	if l.TooMany(SAMigrated) || l.TooMany(PortUp) {
+		t.Error("there is room")
+	}
+	l.Add(Event{Kind: SAMigrated})
+	if b := read(t, l, 64); len(b.Events) != 1 || b.Events[0].Alike != 36 {
+		t.Errorf("%+v", b)
+	}
+}

@@ -1,6 +1,7 @@
 package ipsec
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 // engine is an opened crypto engine.
 type engine struct {
 	index   int
+	name    string
 	dev     sal.Device
 	session sal.Session
 	caps    sal.Caps
@@ -42,7 +44,7 @@ func (f *Feature) openEngine(dev sal.Device) error {
 	if err != nil {
 		return err
 	}
-	e := &engine{index: len(f.engines), dev: dev, session: s, caps: caps}
+	e := &engine{index: len(f.engines), name: dev.Info().Name, dev: dev, session: s, caps: caps}
 	var lanes []*lane
 	for i, w := range f.workers[:f.made] {
 		l, err := e.lane(f, i, w)
@@ -99,9 +101,9 @@ func (o *Offload) wanted() string {
 // until enter takes one. It says in which mode that is, and why there.
 func (f *Feature) place(c *SA, enter func(e *engine, mode string) error) (mode, reason string, err error) {
 	want := c.Offload.wanted()
-	var all []string
+	var no refusals
 	for _, e := range f.engines {
-		if c.Offload.Engine != "" && e.dev.Info().Name != c.Offload.Engine {
+		if c.Offload.Engine != "" && e.name != c.Offload.Engine {
 			continue
 		}
 		err := e.offers(want, c)
@@ -109,33 +111,94 @@ func (f *Feature) place(c *SA, enter func(e *engine, mode string) error) (mode, 
 			err = enter(e, want)
 		}
 		if err == nil {
-			return want, "as configured: " + want, nil
+			return want, asConfigured[want], nil
 		}
-		all = append(all, fmt.Sprintf("engine %s %v", e.dev.Info().Name, err))
-	}
-	why := strings.Join(all, ", ")
-	switch {
-	case why != "":
-	case c.Offload.Engine != "":
-		why = fmt.Sprintf("there is no engine %q", c.Offload.Engine)
-	default:
-		why = "there is no engine"
+		no.add(e, err)
 	}
 	if c.Offload.Policy == Require {
-		return "", "", fmt.Errorf("offload is required, and %s", why)
+		return "", "", fmt.Errorf("offload is required, and %s", no.words(c))
 	}
 	for _, mode := range fallback(want) {
 		for _, e := range f.engines {
-			if mode != "software" && c.Offload.Engine != "" && e.dev.Info().Name != c.Offload.Engine {
+			if mode != "software" && c.Offload.Engine != "" && e.name != c.Offload.Engine {
 				continue
 			}
 			if e.offers(mode, c) == nil && enter(e, mode) == nil {
-				return mode, "fallback to " + mode + ": " + why, nil
+				return mode, f.fellBack(mode, &no, c), nil
 			}
 		}
 	}
-	return "", "", fmt.Errorf("no engine takes the SA: %s", why)
+	return "", "", fmt.Errorf("no engine takes the SA: %s", no.words(c))
 }
+
+var asConfigured = func() map[string]string {
+	m := map[string]string{}
+	for _, mode := range []string{"software", "crypto", modeProtocol, "full"} {
+		m[mode] = "as configured: " + mode
+	}
+	return m
+}()
+
+// refusals are why engines do not do an SA. When thousands of SAs move, most have the
+// same: they are put into words once.
+type refusals struct {
+	n   int
+	e   [8]*engine
+	err [8]error
+	all []string // where there are more
+}
+
+func (r *refusals) add(e *engine, err error) {
+	if r.n < len(r.e) {
+		r.e[r.n], r.err[r.n] = e, err
+	} else {
+		r.all = append(r.all, fmt.Sprintf("engine %s %v", e.name, err))
+	}
+	r.n++
+}
+
+// words are the refusals in words.
+func (r *refusals) words(c *SA) string {
+	switch {
+	case r.n > 0:
+	case c.Offload.Engine != "":
+		return fmt.Sprintf("there is no engine %q", c.Offload.Engine)
+	default:
+		return "there is no engine"
+	}
+	var l []string
+	for i := range min(r.n, len(r.e)) {
+		l = append(l, fmt.Sprintf("engine %s %v", r.e[i].name, r.err[i]))
+	}
+	return strings.Join(append(l, r.all...), ", ")
+}
+
+// said is what fellBack has said last.
+type said struct {
+	mode, text string
+	no         refusals
+}
+
+// fellBack says why an SA has another mode than it prefers.
+func (f *Feature) fellBack(mode string, no *refusals, c *SA) string {
+	if l := &f.said; no.n > 0 && no.n <= len(no.e) && l.mode == mode && l.no.n == no.n && l.no.e == no.e && l.no.err == no.err {
+		return l.text
+	}
+	f.said = said{mode, "fallback to " + mode + ": " + no.words(c), *no}
+	return f.said.text
+}
+
+var (
+	errNotReady = errors.New("is not ready")
+	errDrained  = errors.New("is drained")
+	errNoMode   = func() map[string]error {
+		m := map[string]error{}
+		for mode := range asConfigured {
+			m[mode] = fmt.Errorf("does not offer mode %s", mode)
+		}
+		return m
+	}()
+)
 
 // offers says why an engine does not do an SA in a mode, as the rest of a
 // sentence about it.
@@ -150,13 +213,13 @@ func (e *engine) offers(mode string, s *SA) error {
 	}
 	switch {
 	case !info.Ready:
-		return fmt.Errorf("is not ready")
+		return errNotReady
 	case e.down:
-		return fmt.Errorf("is not used since it failed: %s", e.lastFailure)
+		return e.failure
 	case e.drained:
-		return fmt.Errorf("is drained")
+		return errDrained
 	case mode == "full" || info.Kind != kind || !e.caps.Has(way):
-		return fmt.Errorf("does not offer mode %s", mode)
+		return errNoMode[mode]
 	case mode == modeProtocol && s.Mode == Transport:
 		return fmt.Errorf("does no transport mode in mode %s", mode)
 	case mode == modeProtocol && s.FollowPeer:
@@ -227,26 +290,38 @@ type lane struct {
 // of them is done within a turn, and they nest but few times within 1500 bytes.
 const graceTurns = 4
 
-// leaving is a record on its way out.
+// parting is a record that goes.
+type parting struct {
+	held // as it was
+	// ends: its SA in the engine ends when all is over.
+	ends bool
+	// now is the SA if it has come from there to another engine, under another handle.
+	now   *sa
+	under uint32
+}
+
+// leaving are records on their way out, of SAs of one engine.
 type leaving struct {
 	f     *Feature
-	s     *sa
+	e     *engine
+	l     []parting
 	turns int
 	lanes []*lane
 	marks []uint64
-	done  func() // when it is out; may be nil
 }
 
-// leave takes back a record that no worker can find any more, and with del its
-// SA in the engine, at once. done, if any, is called when all is over.
-func (f *Feature) leave(s *sa, del bool, done func()) {
-	x := &leaving{f: f, s: s, done: done}
+// leave takes back records of SAs in one engine that no worker can find any more, and
+// with del their SAs in the engine, at once.
+func (f *Feature) leave(e *engine, del bool, l ...parting) {
+	x := &leaving{f: f, e: e, l: l}
 	f.env.Grace.Retire(func() {
 		if del {
-			s.delete()
+			for i := range l {
+				l[i].delete()
+			}
 		}
 		for _, w := range f.workers[:f.made] {
-			if l := w.lanes[s.engine.index]; !l.sync {
+			if l := w.lanes[e.index]; !l.sync {
 				x.lanes, x.marks = append(x.lanes, l), append(x.marks, l.out.Load())
 			}
 		}
@@ -266,20 +341,31 @@ func (x *leaving) wait() {
 		x.f.env.Grace.Retire(x.wait)
 		return
 	}
-	x.f.sels[x.s.handle] = nil
-	x.f.handles.Free(x.s.handle)
-	x.f.sad.live.done(x.s.slot)
-	if x.done != nil {
-		x.done()
+	for i := range x.l {
+		x.f.gone(&x.l[i])
+	}
+}
+
+// gone takes back a record that nobody can name.
+func (f *Feature) gone(p *parting) {
+	f.sels[p.handle] = nil
+	f.handles.Free(p.handle)
+	f.sad.live.done(p.slot)
+	if p.ends {
+		p.delete()
+	}
+	if s := p.now; s != nil && s.handle == p.under {
+		s.moving = false
+		atomic.AndUint32(&f.sad.at(s.handle).down, ^recMoved)
 	}
 }
 
 // there tells whether the SA's engine has it still: one that was lost has forgotten
 // it, and when it is back it may give the handle to another.
-func (s *sa) there() bool { return s.losses == s.engine.losses }
+func (s *held) there() bool { return s.losses == s.engine.losses }
 
 // delete takes the SA out of its engine.
-func (s *sa) delete() {
+func (s *held) delete() {
 	if s.there() {
 		_ = s.engine.session.DelSA(s.id) // it is there, or the engine is lost and nobody has noticed yet
 	}

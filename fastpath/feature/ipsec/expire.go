@@ -28,7 +28,11 @@ func (f *Feature) lives(s, old *sa) {
 	l := f.sad.live.line(s.slot)
 	lim, terms := limitsOf(&s.SA), termsOf(&s.SA)
 	l.hold()
-	f.hand(s, old, l, &lim)
+	var was *held
+	if old != nil {
+		was = &old.held
+	}
+	f.hand(s, was, l, &lim)
 	number := f.number(s)
 	keep := atomic.LoadUint32(&l.State)
 	if l.Terms != terms {

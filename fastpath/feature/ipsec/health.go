@@ -53,6 +53,7 @@ type health struct {
 	trips       uint64 // of the watchdog
 	row         uint64 // those of them that came soon after one another
 	lastFailure string
+	failure     error // it in the words of offers
 	failedAt    int64 // Unix nanoseconds
 	until       int64 // when it is tried again, once it has given all back
 
@@ -190,6 +191,7 @@ func (f *Feature) trip(e *engine, now int64, why string) {
 
 func (f *Feature) fail(e *engine, now int64, why string) {
 	e.down, e.lastFailure, e.failedAt = true, why, now
+	e.failure = fmt.Errorf("is not used since it failed: %s", why)
 	for _, w := range f.workers[:f.made] {
 		l := w.lanes[e.index]
 		l.until.Store(now + lateFor)
@@ -206,9 +208,9 @@ func (f *Feature) fail(e *engine, now int64, why string) {
 	}
 	saved := f.rescue()
 	text := fmt.Sprintf("%s: of its %d SAs %d have gone to other engines, %d carry nothing", why, had, saved, max(had-saved, 0))
-	f.env.Log.Error("crypto engine lost", "engine", e.dev.Info().Name, "why", text)
+	f.env.Log.Error("crypto engine lost", "engine", e.name, "why", text)
 	if f.env.Events != nil {
-		f.env.Events.Add(event.Event{Kind: event.EngineLost, Object: e.dev.Info().Name, Text: text})
+		f.env.Events.Add(event.Event{Kind: event.EngineLost, Object: e.name, Text: text})
 	}
 }
 
@@ -217,8 +219,8 @@ func (f *Feature) back(e *engine) {
 	e.gone, e.down = false, false
 	n := f.rescue() + f.settleIn()
 	text := fmt.Sprintf("it works again: %d SAs have come", n)
-	f.env.Log.Info("crypto engine back", "engine", e.dev.Info().Name, "sas", n)
+	f.env.Log.Info("crypto engine back", "engine", e.name, "sas", n)
 	if f.env.Events != nil {
-		f.env.Events.Add(event.Event{Kind: event.EngineBack, Object: e.dev.Info().Name, Text: text})
+		f.env.Events.Add(event.Event{Kind: event.EngineBack, Object: e.name, Text: text})
 	}
 }

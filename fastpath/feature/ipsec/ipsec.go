@@ -87,6 +87,7 @@ type Feature struct {
 	timers   timers
 	listens  map[uint16]int // inbound SAs by the UDP port where they listen
 	peers    map[between]*peer
+	said     said
 	parted   []parting // records that have given way to others, still in flows
 	lost     int       // SAs whose engine is lost, or more
 	short    bool      // of records, so that some are not where they should be

@@ -197,7 +197,7 @@ func (f *Feature) move(p *peer, to netip.AddrPort) bool {
 	p.at = to
 	touched := map[reqKey]bool{}
 	for s := range p.sas {
-		old := *s
+		old := s.held
 		s.handle, handles = handles[0], handles[1:]
 		f.renew(s, &old)
 		f.pass(s, &old)
@@ -205,7 +205,7 @@ func (f *Feature) move(p *peer, to netip.AddrPort) bool {
 			f.sad.bySPI.set(s.SPI, s.handle)
 		}
 		touched[reqKey{s.ReqID, s.Direction}] = true
-		f.parted = append(f.parted, parting{s: &old})
+		f.parted = append(f.parted, parting{held: old})
 	}
 	all(f.join)
 	all(func(s *sa) { f.unusedPath(pair{s.Local, before.Addr()}) })
@@ -216,7 +216,7 @@ func (f *Feature) move(p *peer, to netip.AddrPort) bool {
 }
 
 // renew writes the record of an SA that has a new handle; old is the SA as it was.
-func (f *Feature) renew(s, old *sa) {
+func (f *Feature) renew(s *sa, old *held) {
 	f.sad.live.busy[s.slot]++
 	f.keys.move(s.handle, old.handle)
 	r, was := f.sad.at(s.handle), f.sad.at(old.handle)
@@ -227,7 +227,7 @@ func (f *Feature) renew(s, old *sa) {
 
 // pass has packets of an SA go by the record that renew has made, and its numbers be
 // given by whoever has it now.
-func (f *Feature) pass(s, old *sa) {
+func (f *Feature) pass(s *sa, old *held) {
 	live := f.sad.live.line(s.slot)
 	live.hold()
 	lim := *f.sad.limits[s.slot].Load()
@@ -237,12 +237,6 @@ func (f *Feature) pass(s, old *sa) {
 	live.release()
 }
 
-// parting is a record that has given way to another.
-type parting struct {
-	s    *sa // as it was
-	done func()
-}
-
 // release lets flows ask again for SAs that have new records, and takes the old ones
 // back.
 func (f *Feature) release() {
@@ -250,8 +244,13 @@ func (f *Feature) release() {
 		return
 	}
 	f.env.BumpFlows()
-	for _, p := range f.parted {
-		f.leave(p.s, false, p.done)
+	for len(f.parted) > 0 {
+		e, n := f.parted[0].engine, 1
+		for n < len(f.parted) && f.parted[n].engine == e {
+			n++
+		}
+		f.leave(e, false, f.parted[:n:n]...)
+		f.parted = f.parted[n:]
 	}
 	f.parted = nil
 }

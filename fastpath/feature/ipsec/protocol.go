@@ -64,7 +64,7 @@ const (
 )
 
 // whole tells whether an engine in mode protocol has the SA.
-func (s *sa) whole() bool { return s.mode == modeProtocol }
+func (s *held) whole() bool { return s.mode == modeProtocol }
 
 // numbered tells whether an engine gives the SA's numbers.
 func (s *sa) numbered() bool { return s.whole() && s.Direction == sal.Outbound }
@@ -241,14 +241,14 @@ func (f *Feature) steady(l []*sa) {
 // hand lets numbers of an SA be given by whoever has it now, its line being held, and
 // packets go by its record; lim are its limits to be. old is the SA as it was, nil if
 // nobody has had it since the process began.
-func (f *Feature) hand(s, old *sa, live *liveLine, lim *limits) {
+func (f *Feature) hand(s *sa, old *held, live *liveLine, lim *limits) {
 	lim.handle, lim.away, lim.firm = s.handle, s.numbered(), false
 	same := old != nil && old.engine == s.engine && old.id == s.id && old.losses == s.losses && old.mode == s.mode
 	if same {
 		return
 	}
 	if old != nil {
-		f.park(old, live)
+		f.park(s.Direction, old, live)
 	}
 	if !s.whole() || s.stale != "" {
 		return
@@ -267,17 +267,17 @@ func (f *Feature) hand(s, old *sa, live *liveLine, lim *limits) {
 		atomic.StoreUint64(&live.Seq, st.SeqLimit)
 	}
 	if err := s.engine.session.ModSA(s.id, &sal.SAMod{State: &st}); err != nil {
-		f.env.Log.Error("SA: its engine does not take it over", "sa", s.Name, "engine", s.engine.dev.Info().Name, "err", err)
+		f.env.Log.Error("SA: its engine does not take it over", "sa", s.Name, "engine", s.engine.name, "err", err)
 	}
 }
 
 // park takes the numbers of an outbound SA back from its engine, the line being held. Of
 // an engine that is lost they are not known; then they go on beyond the leash.
-func (f *Feature) park(s *sa, live *liveLine) {
-	if !s.numbered() || !s.there() {
+func (f *Feature) park(dir sal.Direction, h *held, live *liveLine) {
+	if dir != sal.Outbound || !h.whole() || !h.there() {
 		return
 	}
-	if st, err := s.engine.session.Hold(s.id); err == nil && st.SeqLimit != 0 && st.Seq <= atomic.LoadUint64(&live.Seq) {
+	if st, err := h.engine.session.Hold(h.id); err == nil && st.SeqLimit != 0 && st.Seq <= atomic.LoadUint64(&live.Seq) {
 		atomic.StoreUint64(&live.Seq, st.Seq)
 	}
 }
@@ -292,7 +292,7 @@ func (f *Feature) leaveLine(s *sa) {
 	lim := *f.sad.limits[s.slot].Load()
 	lim.handle, lim.away = 0, true
 	f.sad.limits[s.slot].Store(&lim)
-	f.park(s, live)
+	f.park(s.Direction, &s.held, live)
 	live.release()
 }
 

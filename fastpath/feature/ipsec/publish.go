@@ -202,9 +202,9 @@ func (p *prepared) retire() {
 		case del && f.bySlot[s.slot] != nil:
 			// The SA itself goes on, in another engine: what is under way in this one is
 			// to come out of it.
-			f.leave(s, false, s.delete)
+			f.leave(s.engine, false, parting{held: s.held, ends: true})
 		default:
-			f.leave(s, del, nil)
+			f.leave(s.engine, del, parting{held: s.held})
 		}
 	}
 }

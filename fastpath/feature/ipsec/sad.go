@@ -120,29 +120,33 @@ func (d *sad) at(h uint32) *record {
 	return (*record)(unsafe.Add(d.rec.Base(), uintptr(h)*unsafe.Sizeof(record{})))
 }
 
+// held is where an SA is: its record, and its place in an engine.
+type held struct {
+	handle, slot uint32
+	engine       *engine
+	id           sal.SA // in the engine
+	losses       uint64 // the engine's when it took the SA
+	mode         string
+}
+
 // sa is the writer's view of an installed SA.
 type sa struct {
-	SA       // Key and IntegrityKey are nil: the engine has them, and the keyring
-	layout   sal.Layout
-	tag      [32]byte
-	keys     [32]byte // a hash of all that the engine was given
-	handle   uint32
-	slot     uint32
+	SA     // Key and IntegrityKey are nil: the engine has them, and the keyring
+	layout sal.Layout
+	tag    [32]byte
+	keys   [32]byte // a hash of all that the engine was given
+	held
 	fresh    bool   // the slot is to begin anew
 	added    int64  // since boot
 	order    uint64 // in which SAs were set
-	engine   *engine
-	id       sal.SA // in the engine
 	sel      *scope
 	peer     *peer  // that it follows, nil if none
 	alive    int64  // when a keep-alive was sent last, since boot
 	mismatch uint32 // of pipeline.Counters
 	group    uint32 // index of its tenant group, 0: none
-	mode     string
 	reason   string
 	stale    string // why it carries nothing
 	lost     bool   // with its engine, and no other has taken it
-	losses   uint64 // the engine's when it took the SA
 	kept     *sa    // until it is published: whose handle in the engine it has
 	pinned   bool   // an operator has placed it
 	alarm    alarm
@@ -300,7 +304,9 @@ func (s *SA) alike(o *SA) bool {
 		s.ReplayWindow == o.ReplayWindow && s.Soft == o.Soft && s.Hard == o.Hard && s.SoftAction == o.SoftAction
 }
 
-func (s *SA) keyBits() int { return s.engineConfig("").KeyBits() }
+func (s *SA) keyBits() int {
+	return (&sal.SAConfig{Algorithm: s.Algorithm, Key: s.Key}).KeyBits()
+}
 
 func tunnelEnd(a netip.Addr) bool {
 	return a.IsValid() && !a.Is4In6() && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()

@@ -2,6 +2,7 @@ package ipsec
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -101,10 +102,29 @@ func (x *shift) forget() {
 
 // find enters a live SA into the engine that it should have now.
 func (f *Feature) find(s *sa) (x shift, err error) {
-	c := f.whole(s)
 	x.s = s
-	x.mode, x.reason, err = f.place(&c, func(e *engine, mode string) error { return x.enter(e, mode, &c) })
+	f.keyed(s, func(c *SA) {
+		x.mode, x.reason, err = f.place(c, func(e *engine, mode string) error { return x.enter(e, mode, c) })
+	})
 	return x, err
+}
+
+// best is the engine that a live SA should have now, and the mode, nil if there is none.
+func (f *Feature) best(s *sa) (best *engine, mode string) {
+	f.keyed(s, func(c *SA) {
+		var err error
+		if mode, _, err = f.place(c, func(e *engine, _ string) error { best = e; return nil }); err != nil {
+			best = nil
+		}
+	})
+	return best, mode
+}
+
+// keyed lends an SA its keys.
+func (f *Feature) keyed(s *sa, do func(*SA)) {
+	s.Key, s.IntegrityKey = f.keys.get(s.handle)
+	do(&s.SA)
+	s.Key, s.IntegrityKey = nil, nil
 }
 
 // errNoRecord: so many SAs have moved of late that no record is left.
@@ -113,7 +133,8 @@ var errNoRecord = fmt.Errorf("no record is free: try again in a moment")
 // shift has SAs served by other engines from now on, and tells of it. It gives those for
 // which there was no record; they are where they were.
 func (f *Feature) shift(l []shift) (left []shift) {
-	touched := map[reqKey]bool{}
+	touched := make(map[reqKey]bool, len(l))
+	f.parted = slices.Grow(f.parted, len(l))
 	var away []*sa
 	for i := range l {
 		if x := &l[i]; x.mode == modeProtocol && !x.stays() {
@@ -121,7 +142,8 @@ func (f *Feature) shift(l []shift) (left []shift) {
 		}
 	}
 	f.steady(away)
-	for _, x := range l {
+	for i := range l {
+		x := &l[i]
 		s := x.s
 		if x.stays() {
 			if s.lost {
@@ -134,10 +156,10 @@ func (f *Feature) shift(l []shift) (left []shift) {
 		h, ok := f.handles.Alloc()
 		if !ok {
 			x.forget()
-			left = append(left, x)
+			left = append(left, *x)
 			continue
 		}
-		old := *s
+		old := s.held
 		f.part(s)
 		s.handle, s.engine, s.id, s.losses, s.lost = h, x.e, x.id, x.e.losses, false
 		s.mode, s.reason, s.pinned = x.mode, x.reason, x.pinned
@@ -157,13 +179,7 @@ func (f *Feature) shift(l []shift) (left []shift) {
 		}
 		f.join(s)
 		touched[reqKey{s.ReqID, s.Direction}] = true
-		f.parted = append(f.parted, parting{&old, func() {
-			old.delete()
-			if s.handle == h {
-				s.moving = false
-				atomic.AndUint32(&f.sad.at(h).down, ^recMoved)
-			}
-		}})
+		f.parted = append(f.parted, parting{held: old, ends: true, now: s, under: h})
 		f.moved(s, &old)
 	}
 	for k := range touched {
@@ -176,29 +192,27 @@ func (f *Feature) shift(l []shift) (left []shift) {
 }
 
 // moved tells that an SA has gone to another engine.
-func (f *Feature) moved(s, old *sa) {
-	from, to := old.engine.dev.Info().Name, s.engine.dev.Info().Name
-	if f.env.Events != nil {
+func (f *Feature) moved(s *sa, old *held) {
+	if f.env.Events != nil && !f.env.Events.TooMany(event.SAMigrated) {
 		about := f.about(s)
-		f.env.Events.Add(event.Event{Kind: event.SAMigrated, Object: s.Name, Engine: to, Before: from, Text: s.reason, SA: &about})
+		f.env.Events.Add(event.Event{Kind: event.SAMigrated, Object: s.Name, Engine: s.engine.name, Before: old.engine.name, Text: s.reason, SA: &about})
 	}
 	f.unmet(s)
 }
 
 // met tells whether an SA is where it wants to be.
 func (s *sa) met() bool {
-	return s.mode == s.Offload.wanted() && (s.Offload.Engine == "" || s.Offload.Engine == s.engine.dev.Info().Name)
+	return s.mode == s.Offload.wanted() && (s.Offload.Engine == "" || s.Offload.Engine == s.engine.name)
 }
 
 // unmet tells that an SA is not served as it wants to be, if so.
 func (f *Feature) unmet(s *sa) {
-	e := s.engine.dev.Info().Name
 	if s.pinned || s.lost || s.met() {
 		return
 	}
-	if f.env.Events != nil {
+	if f.env.Events != nil && !f.env.Events.TooMany(event.OffloadNotMet) {
 		about := f.about(s)
-		f.env.Events.Add(event.Event{Kind: event.OffloadNotMet, Object: s.Name, Engine: e, Text: s.reason, SA: &about})
+		f.env.Events.Add(event.Event{Kind: event.OffloadNotMet, Object: s.Name, Engine: s.engine.name, Text: s.reason, SA: &about})
 	}
 }
 
@@ -226,14 +240,14 @@ func (f *Feature) rescue() int {
 		return 0
 	}
 	f.lost = 0
-	var l []shift
+	l := make([]shift, 0, len(f.sas))
 	for _, s := range f.sas {
 		if !s.lost {
 			continue
 		}
 		x, err := f.find(s)
 		if err != nil {
-			s.reason = fmt.Sprintf("engine %s was lost: %v", s.engine.dev.Info().Name, err)
+			s.reason = fmt.Sprintf("engine %s was lost: %v", s.engine.name, err)
 			f.lost++
 			continue
 		}
@@ -252,9 +266,7 @@ func (f *Feature) settleIn() int {
 		if s.lost || s.pinned || s.moving {
 			continue
 		}
-		c := f.whole(s)
-		var best *engine
-		if mode, _, err := f.place(&c, func(e *engine, _ string) error { best = e; return nil }); err != nil || best == s.engine && mode == s.mode {
+		if best, mode := f.best(s); best == nil || best == s.engine && mode == s.mode {
 			continue
 		}
 		if x, err := f.find(s); err == nil {
@@ -266,7 +278,7 @@ func (f *Feature) settleIn() int {
 
 func (f *Feature) engine(name string) *engine {
 	for _, e := range f.engines {
-		if e.dev.Info().Name == name {
+		if e.name == name {
 			return e
 		}
 	}

@@ -23,7 +23,7 @@ func (f *Feature) state(name string, s *sa) SAState {
 	state := atomic.LoadUint32(&l.State)
 	st := SAState{Name: name, SPI: s.SPI, Direction: s.Direction, AddedAt: f.clock.unix(s.added), UsedAt: f.clock.unix(atomic.LoadInt64(&l.UsedAt)),
 		Age: time.Duration(age), Idle: time.Duration(idle), Expired: expired(state), Ended: state&s.ended() != 0, Packets: atomic.LoadUint64(&l.Packets), Bytes: atomic.LoadUint64(&l.Bytes),
-		Seq: f.number(s), Window: s.ReplayWindow, Engine: s.engine.dev.Info().Name, Mode: s.mode, Reason: s.reason}
+		Seq: f.number(s), Window: s.ReplayWindow, Engine: s.engine.name, Mode: s.mode, Reason: s.reason}
 	st.AsWanted = s.met() && !s.lost
 	if s.UDP != (UDP{}) {
 		st.Peer = s.at()

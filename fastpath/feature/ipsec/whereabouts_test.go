@@ -53,7 +53,7 @@ func TestWhereabouts(t *testing.T) {
 			t.Errorf("%s: believed", what)
 		}
 	}
-	if x := (&sa{SA: *other, slot: s.slot}); func() bool { _, _, ok := l.recall(x); return ok }() {
+	if x := (&sa{SA: *other, held: held{slot: s.slot}}); func() bool { _, _, ok := l.recall(x); return ok }() {
 		t.Error("another SA believes it")
 	}
 	// Torn or spoilt, in any octet but those of the time and of no use.

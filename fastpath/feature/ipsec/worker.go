@@ -30,7 +30,7 @@ func (f *Feature) Grow(n int) error {
 					_ = l.raw.Close()
 				}
 				_, _ = w.paths.Unmap(), w.purses.Unmap()
-				return fmt.Errorf("crypto engine %s: %w", e.dev.Info().Name, err)
+				return fmt.Errorf("crypto engine %s: %w", e.name, err)
 			}
 			w.lanes = append(w.lanes, l)
 		}
