@@ -157,8 +157,14 @@ func TestSleepsForEngine(t *testing.T) {
 				got = append(got, f)
 			}
 		}
-		return len(got) == 1
+		return len(got) == 1 || len(s.sa("out").Errors) > 0
 	})
+	if len(got) == 0 { // a machine that is short of time: it took 100 ms to get here
+		if e := s.sa("out").Errors; len(e) != 1 || e[0] != (ipsec.Error{Reason: "sal-device", Packets: 1}) || s.engineInfo("pool0").Trips == 0 {
+			t.Errorf("the packet was lost: %v", e)
+		}
+		return
+	}
 	out.must(t, got[0])
 }
 
