@@ -156,6 +156,7 @@ func (f *Feature) shift(l []shift) (left []shift) {
 		h, ok := f.handles.Alloc()
 		if !ok {
 			x.forget()
+			f.pass(s, &s.held) // steady
 			left = append(left, *x)
 			continue
 		}

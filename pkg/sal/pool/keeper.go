@@ -14,6 +14,7 @@ import (
 	"vrouter/pkg/pkt"
 	"vrouter/pkg/replay"
 	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/internal/session"
 )
 
 // A keeper keeps what sal.ModeProtocol has an engine keep of an SA: numbers, replay
@@ -150,7 +151,7 @@ func (k *keeper) state() (s sal.SAState) {
 
 // admit looks at a job that is about to be submitted; k is held. On StatusPending it
 // goes on: outbound with a number, inbound with Off, Len and SeqHi as for sal.Open.
-func (k *keeper) admit(s *session, j *sal.Job, pool *sal.Pool) (seq uint64, st sal.Status) {
+func (k *keeper) admit(s *session.Session, j *sal.Job, pool *sal.Pool) (seq uint64, st sal.Status) {
 	if k.inbound != (j.Op == sal.Decap) {
 		return 0, sal.StatusNoSA // it does one operation only: see sal.StatusNoSA
 	}
@@ -224,7 +225,7 @@ func (k *keeper) header(b []byte) int {
 }
 
 // number gives a packet of n bytes the next number, if the SA may carry it.
-func (k *keeper) number(s *session, j *sal.Job, n uint64) (uint64, sal.Status) {
+func (k *keeper) number(s *session.Session, j *sal.Job, n uint64) (uint64, sal.Status) {
 	switch {
 	case k.hard.Packets != 0 && k.seq >= k.hard.Packets:
 		k.tell(s, toldHardPackets, sal.EventHardPackets, j.SA, k.seq)
@@ -246,14 +247,14 @@ func (k *keeper) number(s *session, j *sal.Job, n uint64) (uint64, sal.Status) {
 		j.Flags |= sal.SeqLow
 	}
 	if k.report != 0 && k.seq%k.report == 0 {
-		s.report(sal.Event{Kind: sal.EventSeqPeriodic, SA: j.SA, SPI: k.spi, Value: k.seq})
+		s.Report(sal.Event{Kind: sal.EventSeqPeriodic, SA: j.SA, SPI: k.spi, Value: k.seq})
 	}
 	return k.seq, sal.StatusPending
 }
 
 // softly tells of soft lifetimes, the SA having come to so many packets, and gives the
 // flags of the packet.
-func (k *keeper) softly(s *session, h sal.SA, packets uint64) (flags uint8) {
+func (k *keeper) softly(s *session.Session, h sal.SA, packets uint64) (flags uint8) {
 	if k.soft.Packets != 0 && packets >= k.soft.Packets {
 		flags = sal.Soft
 		k.tell(s, toldSoftPackets, sal.EventSoftPackets, h, packets)
@@ -266,10 +267,10 @@ func (k *keeper) softly(s *session, h sal.SA, packets uint64) (flags uint8) {
 }
 
 // tell reports what has happened to an SA, once.
-func (k *keeper) tell(s *session, bit uint8, kind sal.EventKind, h sal.SA, value uint64) {
+func (k *keeper) tell(s *session.Session, bit uint8, kind sal.EventKind, h sal.SA, value uint64) {
 	if k.told&bit == 0 {
 		k.told |= bit
-		s.report(sal.Event{Kind: kind, SA: h, SPI: k.spi, Value: value})
+		s.Report(sal.Event{Kind: kind, SA: h, SPI: k.spi, Value: value})
 	}
 }
 
@@ -310,7 +311,7 @@ var verdicts = [...]sal.Status{esp.OK: sal.StatusOK, esp.Short: sal.StatusShort,
 
 // settle ends a job of the SA that is about to be polled; k is held. inner is what
 // decap gave for a packet whose ICV was right.
-func (k *keeper) settle(s *session, j *sal.Job, inner uint32, verdict sal.Status, pool *sal.Pool) {
+func (k *keeper) settle(s *session.Session, j *sal.Job, inner uint32, verdict sal.Status, pool *sal.Pool) {
 	if k.inbound && j.Status == sal.StatusOK {
 		head := pool.Bytes(sal.MakeDesc(j.Desc.Buf(), j.Off, esp.HeaderLen))
 		seq := uint64(j.SeqHi)<<32 | uint64(binary.BigEndian.Uint32(head[4:]))
@@ -333,7 +334,7 @@ func (k *keeper) settle(s *session, j *sal.Job, inner uint32, verdict sal.Status
 
 // accept counts a genuine packet, if the SA may carry it, and makes the inner one of
 // it.
-func (k *keeper) accept(s *session, j *sal.Job, inner uint32) {
+func (k *keeper) accept(s *session.Session, j *sal.Job, inner uint32) {
 	n := uint64(inner)
 	switch {
 	case k.hard.Packets != 0 && k.packets >= k.hard.Packets:

@@ -4,8 +4,8 @@
 // packets in, whole ESP packets out, and back, with numbers, replay windows and
 // lifetimes kept here.
 //
-//	pool.go     the engine: open, shared or alone, gone
-//	session.go  one application's groups and SAs
+//	pool.go     the engine and its end
+//	records.go  SAs, over those of the engine inside
 //	queue.go    the packet path: submit, work, poll
 //	keeper.go   what is kept of an SA in sal.ModeProtocol
 //	thread.go   the threads: how they look for work, sleep and wake
@@ -40,6 +40,7 @@ import (
 
 	"vrouter/pkg/replay"
 	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/internal/session"
 )
 
 // Options of an engine.
@@ -57,19 +58,17 @@ const maxThreads = 16
 
 // Engine implements sal.Device.
 type Engine struct {
-	name    string
+	session.Host
 	inner   sal.Device
 	threads []*thread
 	cpus    []int
 
 	queues atomic.Pointer[[]*queue] // what the threads look at
 	stop   atomic.Bool
-	gone   atomic.Bool
 	wg     sync.WaitGroup
 
-	mu       sync.Mutex
-	running  bool // the threads are there
-	sessions map[*session]struct{}
+	mu      sync.Mutex
+	running bool // the threads are there
 }
 
 // New makes an engine around another, which must do its work on the calling core
@@ -85,7 +84,11 @@ func New(name string, inner sal.Device, o Options) (*Engine, error) {
 	case len(o.CPUs) > n:
 		return nil, fmt.Errorf("%d processors for %d crypto threads: %w", len(o.CPUs), n, sal.ErrInvalid)
 	}
-	e := &Engine{name: name, inner: inner, cpus: slices.Clone(o.CPUs), sessions: map[*session]struct{}{}}
+	e := &Engine{inner: inner, cpus: slices.Clone(o.CPUs)}
+	e.Host = session.Host{Name: name, Queues: inner.Caps().Queues / n, MaxSAs: maxHandle, Records: e.newRecords}
+	if m := inner.Caps().MaxSAs; m != 0 {
+		e.MaxSAs = min(m, maxHandle)
+	}
 	e.queues.Store(new([]*queue))
 	for i := range n {
 		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
@@ -105,11 +108,8 @@ func New(name string, inner sal.Device, o Options) (*Engine, error) {
 // Info describes the engine.
 func (e *Engine) Info() sal.DeviceInfo {
 	i := e.inner.Info()
-	i.Name, i.Driver, i.Kind, i.Threads = e.name, "pool", sal.LookAside, len(e.threads)
-	if e.gone.Load() {
-		i.Ready, i.Shared = false, false
-	}
-	return i
+	i.Driver, i.Kind, i.Threads = "pool", sal.LookAside, len(e.threads)
+	return e.Fill(i)
 }
 
 // Caps are the inner engine's with sal.ModeProtocol, but asynchronous: each queue takes one of its for
@@ -118,42 +118,20 @@ func (e *Engine) Caps() sal.Caps {
 	c := e.inner.Caps()
 	c.Modes = []sal.Mode{sal.ModeCrypto, sal.ModeProtocol}
 	c.Sync, c.WindowMax = false, replay.MaxSize
-	c.Queues /= len(e.threads)
+	c.Queues, c.MaxSAs, c.Groups = e.Queues, e.MaxSAs, true
 	c.QueueDepth = depth
-	if c.MaxSAs == 0 || c.MaxSAs > maxHandle {
-		c.MaxSAs = maxHandle
-	}
 	return c
 }
-
-// Open gives a session over one of the inner engine.
-func (e *Engine) Open(app string, exclusive bool) (sal.Session, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.gone.Load() {
-		return nil, e.lost()
-	}
-	in, err := e.inner.Open(app, exclusive)
-	if err != nil {
-		return nil, fmt.Errorf("engine %s: %w", e.name, err)
-	}
-	s := newSession(e, in)
-	e.sessions[s] = struct{}{}
-	go s.watch()
-	return s, nil
-}
-
-func (e *Engine) lost() error { return fmt.Errorf("engine %s: %w", e.name, sal.ErrGone) }
 
 // Close ends the engine: sessions get EventGone, the threads end, and what they
 // had not begun comes back from Poll with StatusDevice.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.gone.Swap(true) {
+	if e.stop.Swap(true) {
 		return nil
 	}
-	e.stop.Store(true)
+	_ = e.Host.Close() // tells the sessions
 	for _, t := range e.threads {
 		t.ring()
 	}
@@ -163,9 +141,6 @@ func (e *Engine) Close() error {
 		q.dead.Store(true)
 		q.tell()
 	}
-	for s := range e.sessions {
-		s.lose()
-	}
 	return e.inner.Close()
 }
 
@@ -173,24 +148,6 @@ func (e *Engine) closeBells() {
 	for _, t := range e.threads {
 		unix.Close(t.bell)
 	}
-}
-
-// enlist has the threads look at one more queue, and starts them at the first.
-func (e *Engine) enlist(q *queue) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.gone.Load() {
-		return e.lost()
-	}
-	l := append(slices.Clone(*e.queues.Load()), q)
-	e.queues.Store(&l)
-	if !e.running {
-		e.running = true
-		for _, t := range e.threads {
-			e.wg.Go(t.run)
-		}
-	}
-	return nil
 }
 
 // discharge takes queues away from the threads. When it returns, none is using
@@ -217,19 +174,12 @@ func (e *Engine) pass() {
 	}
 }
 
-// leave is called by a session that closes.
-func (e *Engine) leave(s *session) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.sessions, s)
-}
-
 // Pin puts the threads on their processors, again where somebody has moved them:
 // who restricts all threads of the process calls it afterwards.
 func (e *Engine) Pin() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.running && !e.gone.Load() {
+	if e.running && !e.stop.Load() {
 		for _, t := range e.threads {
 			t.pin()
 		}

@@ -1,10 +1,11 @@
 package pool
 
 import (
-	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"vrouter/pkg/sal"
+	"vrouter/pkg/sal/internal/session"
 )
 
 const (
@@ -21,7 +22,9 @@ const (
 //
 //	polled ≤ ready ≤ claimed ≤ submitted ≤ polled + depth
 type queue struct {
-	s     *session
+	session.Lane
+	_     [64]byte
+	r     *records
 	i     int
 	pool  *sal.Pool
 	inner []sal.Queue // by thread
@@ -31,15 +34,14 @@ type queue struct {
 	// done; less than its position before.
 	ends [depth]atomic.Uint64
 
-	_         [64]byte
-	submitted atomic.Uint64 // the user's
-	polled    atomic.Uint64 // the user's
-	ready     uint64        // the user's: jobs before it are done
-	_         [64]byte
-	claimed   atomic.Uint64 // the threads'
-	_         [64]byte
-	bell      atomic.Pointer[sal.Bell]
-	dead      atomic.Bool // no thread looks here any more
+	_       [64]byte
+	ready   uint64 // the user's: jobs before it are done
+	_       [64]byte
+	claimed atomic.Uint64 // the threads'
+	_       [64]byte
+	bell    atomic.Pointer[sal.Bell]
+	dead    atomic.Bool // no thread looks here any more
+	end     sync.Once
 }
 
 // more is what there is to know of a job in sal.ModeProtocol beside what is in it. For
@@ -50,34 +52,6 @@ type more struct {
 	status sal.Status // inbound: what is wrong with the inner packet, if the ICV is right
 	inner  uint32     // inbound: how long that is
 	seq    uint64
-}
-
-// Queue opens queue i over the buffers of pool.
-func (s *session) Queue(i int, pool *sal.Pool) (sal.Queue, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.check(); err != nil {
-		return nil, err
-	}
-	n := len(s.e.threads)
-	if i < 0 || i >= s.e.Caps().Queues || pool == nil {
-		return nil, fmt.Errorf("queue %d of %d: %w", i, s.e.Caps().Queues, sal.ErrInvalid)
-	}
-	q := &queue{s: s, i: i, pool: pool}
-	for k := range n {
-		in, err := s.inner.Queue(i*n+k, pool)
-		if err != nil {
-			q.closeInner()
-			return nil, fmt.Errorf("queue %d for crypto thread %d: %w", i, k, err)
-		}
-		q.inner = append(q.inner, in)
-	}
-	if err := s.e.enlist(q); err != nil {
-		q.closeInner()
-		return nil, err
-	}
-	s.queues = append(s.queues, q)
-	return q, nil
 }
 
 func (q *queue) closeInner() {
@@ -95,18 +69,18 @@ func (q *queue) Do(jobs []sal.Job) {
 
 // Submit hands jobs over and wakes as many threads as they are worth.
 func (q *queue) Submit(jobs []sal.Job) int {
-	at := q.submitted.Load()
-	n := min(len(jobs), depth-int(at-q.polled.Load()))
+	at := q.Submitted()
+	n := min(len(jobs), depth-int(at-q.Polled()))
 	if n == 0 {
 		return 0
 	}
 	k := copy(q.jobs[at%depth:], jobs[:n])
 	copy(q.jobs[:], jobs[k:n])
 	q.admit(at, n)
-	q.submitted.Store(at + uint64(n))
+	q.Took(n)
 	// Each queue has a thread of its own to wake first, so that light work of many
 	// queues is spread, and that of one stays where it is warm.
-	l := q.s.e.threads
+	l := q.r.e.threads
 	for w := range min((int(at+uint64(n)-q.claimed.Load())+run-1)/run, len(l)) {
 		l[(q.i+w)%len(l)].wake()
 	}
@@ -122,7 +96,7 @@ func (q *queue) admit(at uint64, n int) {
 		if j.Op != sal.Encap && j.Op != sal.Decap {
 			continue
 		}
-		k := q.s.keeperOf(j.SA)
+		k := q.r.keeperOf(j.SA)
 		m.keeper, m.over = k, true
 		j.Flags = 0
 		if k == nil {
@@ -136,7 +110,7 @@ func (q *queue) admit(at uint64, n int) {
 			k.hold()
 			held = k
 		}
-		m.seq, j.Status = k.admit(q.s, j, q.pool)
+		m.seq, j.Status = k.admit(q.r.s, j, q.pool)
 		m.over = j.Status != sal.StatusPending
 	}
 	if held != nil {
@@ -164,7 +138,7 @@ func (q *queue) settle(at uint64, n int) {
 			k.hold()
 			held = k
 		}
-		k.settle(q.s, &q.jobs[i%depth], m.inner, m.status, q.pool)
+		k.settle(q.r.s, &q.jobs[i%depth], m.inner, m.status, q.pool)
 	}
 	if held != nil {
 		held.release()
@@ -176,7 +150,7 @@ func (q *queue) work(t *thread) int {
 	var at, n uint64
 	for {
 		at = q.claimed.Load()
-		if n = min(q.submitted.Load()-at, run); n == 0 {
+		if n = min(q.Submitted()-at, run); n == 0 {
 			return 0
 		}
 		if q.claimed.CompareAndSwap(at, at+n) {
@@ -197,7 +171,7 @@ func (q *queue) work(t *thread) int {
 
 // do has the inner engine do jobs, which come by this engine's handles.
 func (q *queue) do(t *thread, jobs []sal.Job, more []more) {
-	if q.s.gone.Load() || t.e.stop.Load() {
+	if q.Gone() || t.e.stop.Load() {
 		fail(jobs)
 		return
 	}
@@ -208,7 +182,7 @@ func (q *queue) do(t *thread, jobs []sal.Job, more []more) {
 			j.SA = 0 // not for the inner engine
 			continue
 		}
-		if j.SA = q.s.innerOf(j.SA, m.keeper != nil); m.keeper == nil || j.SA == 0 {
+		if j.SA = q.r.innerOf(j.SA, m.keeper != nil); m.keeper == nil || j.SA == 0 {
 			continue
 		}
 		if j.Op == sal.Encap {
@@ -243,7 +217,7 @@ func fail(jobs []sal.Job) {
 
 // Poll takes what is done, in the order of Submit.
 func (q *queue) Poll(jobs []sal.Job) int {
-	at := q.polled.Load()
+	at := q.Polled()
 	q.look(at + uint64(len(jobs)))
 	if q.ready == at && q.dead.Load() {
 		q.look(at + depth) // what was done before it died
@@ -257,7 +231,7 @@ func (q *queue) Poll(jobs []sal.Job) int {
 	from := at % depth
 	k := copy(jobs[:n], q.jobs[from:])
 	copy(jobs[k:n], q.jobs[:])
-	q.polled.Store(at + uint64(n))
+	q.Gave(n)
 	return n
 }
 
@@ -275,22 +249,19 @@ func (q *queue) look(to uint64) {
 // abandon fails what no thread has claimed and none will: whatever was claimed is
 // done.
 func (q *queue) abandon() {
-	to := q.submitted.Load()
+	to := q.Submitted()
 	for ; q.ready < to; q.ready++ {
 		q.jobs[q.ready%depth].Status = sal.StatusDevice
 	}
 	q.claimed.Store(to)
 }
 
-// InFlight is what has been submitted and not polled.
-func (q *queue) InFlight() int { return int(q.submitted.Load() - q.polled.Load()) }
-
 // RingAt implements sal.Ringer: the threads ring b when jobs are done, and the
 // engine when it is lost with some under way. When it returns, the bell before is
 // not rung any more.
 func (q *queue) RingAt(b *sal.Bell) {
 	if q.bell.Swap(b) != nil {
-		q.s.e.pass()
+		q.r.e.pass()
 	}
 }
 
@@ -304,8 +275,16 @@ func (q *queue) tell() {
 // Close gives the number free. Jobs that are done can still be polled; what no
 // thread has begun comes with StatusDevice.
 func (q *queue) Close() error {
-	q.s.mu.Lock()
-	defer q.s.mu.Unlock()
-	q.s.drop(q)
+	q.Shut()
+	q.Forget()
 	return nil
+}
+
+// Forget takes the queue away from the threads.
+func (q *queue) Forget() {
+	q.end.Do(func() {
+		q.r.e.discharge(func(x *queue) bool { return x == q })
+		q.dead.Store(true)
+		q.closeInner()
+	})
 }

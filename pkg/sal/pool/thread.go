@@ -40,7 +40,7 @@ func (t *thread) run() {
 	t.tid.Store(int32(unix.Gettid()))
 	t.pin()
 	// As top -H and perf show it. It ends with the thread.
-	if name, err := unix.ByteSliceFromString(fmt.Sprintf("%.12s/%d", t.e.name, t.i)); err == nil {
+	if name, err := unix.ByteSliceFromString(fmt.Sprintf("%.12s/%d", t.e.Name, t.i)); err == nil {
 		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
 	}
 	// With no core to spare, spinning only keeps others from theirs.
@@ -89,7 +89,7 @@ func (t *thread) look() (n int) {
 func (t *thread) waiting() (yes bool) {
 	t.turn.Add(1)
 	for _, q := range *t.e.queues.Load() {
-		yes = yes || q.submitted.Load() != q.claimed.Load()
+		yes = yes || q.Submitted() != q.claimed.Load()
 	}
 	t.turn.Add(1)
 	return yes

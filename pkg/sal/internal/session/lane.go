@@ -33,6 +33,20 @@ func (l *Lane) Leave() { l.turn.Store(l.turn.Load() + 1) }
 // Gone tells whether jobs have to fail with StatusDevice.
 func (l *Lane) Gone() bool { return l.s.gone.Load() || l.closed.Load() }
 
+// Submitted counts jobs that were submitted, Polled those that came back. Others than
+// the queue's goroutine may look.
+func (l *Lane) Submitted() uint64 { return l.submitted.Load() }
+
+// Polled is the counterpart of Submitted.
+func (l *Lane) Polled() uint64 { return l.polled.Load() }
+
+// Took and Gave move Submitted and Polled on. What was stored before Took is seen by
+// whoever sees the jobs submitted.
+func (l *Lane) Took(n int) { l.submitted.Store(l.submitted.Load() + uint64(n)) }
+
+// Gave is the counterpart of Took.
+func (l *Lane) Gave(n int) { l.polled.Store(l.polled.Load() + uint64(n)) }
+
 // InFlight is what has been submitted and not polled.
 func (l *Lane) InFlight() int { return int(l.submitted.Load() - l.polled.Load()) }
 

@@ -9,7 +9,6 @@
 package session
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -45,6 +44,16 @@ type Records interface {
 	Close()
 }
 
+// Keeper is Records of an engine that has sal.ModeProtocol as well. The handles are
+// those of SAs that are there; of one in sal.ModeCrypto Keep is InCrypto.
+type Keeper interface {
+	Records
+	// Modify is sal.Session.ModSA.
+	Modify(sal.SA, *sal.SAMod) error
+	// Keep is sal.Session.State, or with hold sal.Session.Hold.
+	Keep(h sal.SA, hold bool) (sal.SAState, error)
+}
+
 // Queue is a queue as its session sees it.
 type Queue interface {
 	sal.Queue
@@ -74,6 +83,9 @@ type Session struct {
 	reuse  []sal.SA // given back, oldest first
 	limbo  []parted // deleted, waiting for the queues
 	timer  *time.Timer
+
+	told   sync.Mutex // of events, which may be closed
+	deaf   bool
 	events chan sal.Event
 }
 
@@ -227,32 +239,51 @@ func (s *Session) handle() (sal.SA, error) {
 	return s.next - 1, nil
 }
 
-// ModSA has nothing to change in sal.ModeCrypto: addresses, sequence number and
-// window are the caller's.
+// ModSA has nothing to change in sal.ModeCrypto: sequence number and window are the
+// caller's.
 func (s *Session) ModSA(h sal.SA, m *sal.SAMod) error {
-	err := s.crypto(h)
-	if errors.Is(err, sal.ErrNotSupported) && *m == (sal.SAMod{}) {
-		return nil
-	}
-	return err
-}
-
-// State fails: in sal.ModeCrypto the engine keeps nothing.
-func (s *Session) State(h sal.SA) (sal.SAState, error) { return sal.SAState{}, s.crypto(h) }
-
-// Hold fails, as State does.
-func (s *Session) Hold(h sal.SA) (sal.SAState, error) { return sal.SAState{}, s.crypto(h) }
-
-// crypto is why what packets change of an SA is not for the engine to say.
-func (s *Session) crypto(h sal.SA) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.find(h); err != nil || *m == (sal.SAMod{}) {
+		return err
+	}
+	if k, ok := s.recs.(Keeper); ok {
+		return k.Modify(h, m)
+	}
+	return InCrypto(h)
+}
+
+// State reads what packets have changed of an SA in sal.ModeProtocol.
+func (s *Session) State(h sal.SA) (sal.SAState, error) { return s.keep(h, false) }
+
+// Hold is State, and the SA's end for now.
+func (s *Session) Hold(h sal.SA) (sal.SAState, error) { return s.keep(h, true) }
+
+func (s *Session) keep(h sal.SA, hold bool) (sal.SAState, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.find(h); err != nil {
+		return sal.SAState{}, err
+	}
+	if k, ok := s.recs.(Keeper); ok {
+		return k.Keep(h, hold)
+	}
+	return sal.SAState{}, InCrypto(h)
+}
+
+// find is why a control call about an SA cannot be served; s.mu is held.
+func (s *Session) find(h sal.SA) error {
 	if err := s.check(); err != nil {
 		return err
 	}
 	if s.sas[h] == nil {
 		return fmt.Errorf("SA %d: %w", h, sal.ErrNotFound)
 	}
+	return nil
+}
+
+// InCrypto is why what packets change of an SA is not for the engine to say.
+func InCrypto(h sal.SA) error {
 	return fmt.Errorf("SA %d is in mode crypto, where the caller keeps its state: %w", h, sal.ErrNotSupported)
 }
 
@@ -262,13 +293,10 @@ func (s *Session) crypto(h sal.SA) error {
 func (s *Session) DelSA(h sal.SA) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.check(); err != nil {
+	if err := s.find(h); err != nil {
 		return err
 	}
 	x := s.sas[h]
-	if x == nil {
-		return fmt.Errorf("SA %d: %w", h, sal.ErrNotFound)
-	}
 	l := &s.groups[x.Group].sas
 	if i, ok := slices.BinarySearch(*l, h); ok {
 		*l = slices.Delete(*l, i, i+1)
@@ -392,11 +420,8 @@ func (s *Session) SAs(g sal.Group, after sal.SA, max int) ([]sal.SAInfo, error) 
 func (s *Session) Stats(h sal.SA) (sal.SAStats, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.check(); err != nil {
+	if err := s.find(h); err != nil {
 		return sal.SAStats{}, err
-	}
-	if s.sas[h] == nil {
-		return sal.SAStats{}, fmt.Errorf("SA %d: %w", h, sal.ErrNotFound)
 	}
 	return s.recs.Stats(h), nil
 }
@@ -423,16 +448,27 @@ func (s *Session) Queue(i int, pool *sal.Pool) (sal.Queue, error) {
 	return q, nil
 }
 
-// Events delivers EventGone, the one thing that these engines report.
+// Events delivers EventGone, and what an engine with sal.ModeProtocol reports.
 func (s *Session) Events() <-chan sal.Event { return s.events }
+
+// Report sends an event, which is lost if nobody reads them in time. It may be called
+// from anywhere.
+func (s *Session) Report(e sal.Event) {
+	s.told.Lock()
+	defer s.told.Unlock()
+	if s.deaf {
+		return
+	}
+	select {
+	case s.events <- e:
+	default:
+	}
+}
 
 // lose is the end of the engine.
 func (s *Session) lose() {
 	s.gone.Store(true)
-	select {
-	case s.events <- sal.Event{Kind: sal.EventGone}:
-	default:
-	}
+	s.Report(sal.Event{Kind: sal.EventGone})
 }
 
 // Close wipes all SAs and gives their memory back. A queue that is in use
@@ -461,6 +497,9 @@ func (s *Session) Close() error {
 	}
 	s.recs.Close()
 	s.sas, s.groups, s.limbo, s.reuse = nil, nil, nil, nil
+	s.told.Lock()
+	defer s.told.Unlock()
+	s.deaf = true
 	close(s.events)
 	return nil
 }
