@@ -57,7 +57,7 @@ func Run(t *testing.T, new func() sal.Device, o ...Options) {
 		{"Protocol/Bytes", testProtocolBytes}, {"Protocol/Replay", testProtocolReplay}, {"Protocol/Errors", testProtocolErrors},
 		{"Protocol/Ends", testProtocolEnds}, {"Protocol/Hold", testProtocolHold}, {"Protocol/Refusals", testProtocolRefusals},
 		{"Protocol/Order", testProtocolOrder}, {"Protocol/Shared", testProtocolShared}, {"Protocol/Lost", testProtocolLost},
-		{"Protocol/Allocations", testProtocolAllocations},
+		{"Protocol/Hostile", testProtocolHostile}, {"Protocol/Allocations", testProtocolAllocations},
 	}
 	for _, x := range tests {
 		t.Run(x.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -230,4 +231,78 @@ func testProtocolAllocations(b *bench) {
 	if n != 0 {
 		b.Errorf("%v allocations for 32 packets there and back", n)
 	}
+}
+
+// testProtocolHostile: what is made up, cut or changed on the way never comes out as a
+// packet, moves no window, and nothing is written outside of it; and whatever is inside a
+// genuine one, nothing comes out but a whole IP packet that was in there.
+func testProtocolHostile(b *bench) {
+	b.start(64)
+	r := rand.New(rand.NewPCG(11, 7))
+	bytesOf := func(n int) []byte {
+		p := make([]byte, n)
+		for i := range p {
+			p[i] = byte(r.Uint32())
+		}
+		return p
+	}
+	inner := ipPacket(false, 60, 0, false)
+	for _, way := range []struct{ v6, udp bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
+		c := gcm(5, b.algorithm().KeyBits[0])
+		oc, ic := tunnel(c, sal.Outbound, way.v6, way.udp), tunnel(c, sal.Inbound, way.v6, way.udp)
+		in := b.add(0, ic)
+		seq := uint64(0)
+		for range 60 {
+			jobs := make([]sal.Job, 32)
+			genuine := make([]bool, len(jobs))
+			for i := range jobs {
+				p := wire(&oc, 1000, espText(4, inner, 4), byte(r.Uint32()))
+				switch r.IntN(5) {
+				case 0: // made up, but for what comes first
+					p = append(p[:r.IntN(60)], bytesOf(r.IntN(120))...)
+				case 1: // cut
+					p = p[:r.IntN(len(p))]
+				case 2, 3: // changed behind the outer header, where the ICV tells
+					p[len(p)-1-r.IntN(16+64+8)] ^= 1 << r.IntN(8)
+				default: // genuine, with anything inside
+					seq++
+					p, genuine[i] = wire(&oc, seq, bytesOf(4+4*r.IntN(40)), byte(r.Uint32())), true
+				}
+				if len(p) == 0 {
+					p = []byte{0x45}
+				}
+				jobs[i] = b.whole(in, sal.Decap, uint32(i), p)
+			}
+			before := slices.Clone(jobs)
+			b.run(jobs)
+			for i := range jobs {
+				j, was := &jobs[i], &before[i]
+				ok := j.Status == sal.StatusOK
+				if got := b.pool.Bytes(j.Desc); ok && (!genuine[i] || !honest(got) || j.Desc.Off() <= was.Desc.Off() || j.Desc.Off()+j.Desc.Len() > was.Desc.Off()+was.Desc.Len()) {
+					b.Fatalf("%+v came out of %+v: %x", j, was, got)
+				}
+				if !ok && j.Desc != was.Desc {
+					b.Fatalf("status %d, and the descriptor has changed", j.Status)
+				}
+				m := b.buffer(was.Desc.Buf())
+				for k, x := range m {
+					if (k < espOff || k >= espOff+int(was.Desc.Len())) && x != guard(k) {
+						b.Fatalf("byte %d of the buffer has changed; the packet is %d to %d", k, espOff, espOff+int(was.Desc.Len()))
+					}
+				}
+			}
+			if st, err := b.s.State(in); err != nil || st.Seq > seq {
+				b.Fatalf("the window is at %d, and %d was sent; %v", st.Seq, seq, err)
+			}
+		}
+		if err := b.s.DelSA(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// honest tells whether a packet is as long as it says.
+func honest(b []byte) bool {
+	return len(b) >= 20 && b[0]>>4 == 4 && int(binary.BigEndian.Uint16(b[2:])) == len(b) ||
+		len(b) >= 40 && b[0]>>4 == 6 && int(binary.BigEndian.Uint16(b[4:]))+40 == len(b)
 }
