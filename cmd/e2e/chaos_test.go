@@ -31,7 +31,8 @@ func chaosFor(t *testing.T) time.Duration {
 }
 
 // TestEngineChaos: streams in both directions and TCP, all through one tunnel whose SAs
-// are on a look-aside engine of each vRouter, while every second one of the two has the
+// are on a look-aside engine of each vRouter, in mode crypto on the one and in mode
+// protocol on the other, while every second one of the two has the
 // engine killed under its SAs, the SAs migrated, or the engine drained. Nothing is ever in
 // the clear, no number is used twice, no packet is dropped as replayed, none is
 // delivered twice, TCP gets on each second; and lost is only what was in a killed
@@ -48,14 +49,18 @@ func TestEngineChaos(t *testing.T) {
 	b.ctl(b.B, "edit", "../../testdata/demo/site-b.xml", "--commit")
 	b.resolve()
 	var both []*victim
-	for _, v := range []*site.VRouter{b.A, b.B} {
+	for i, v := range []*site.VRouter{b.A, b.B} {
+		mode := []string{"crypto", "protocol"}[i]
 		x := &victim{b: b, v: v, sas: b.v4SAs(v)}
 		xml := ""
 		for _, n := range x.sas {
-			xml += "<sad-entry><name>" + n + `</name><offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>crypto</mode></offload></sad-entry>`
+			xml += "<sad-entry><name>" + n + `</name><offload xmlns="urn:vrouter:yang:vrouter-sal"><mode>` + mode + `</mode></offload></sad-entry>`
 		}
 		b.edit(v, fmt.Sprintf(sadXML, xml))
 		x.on("pool0", "configured")
+		if p := b.placement(v, x.sas[0]); p.Mode != mode {
+			t.Errorf("%s: %s is served in mode %s: %s", v.Name, x.sas[0], p.Mode, p.Reason)
+		}
 		both = append(both, x)
 	}
 	if _, err := b.HostB.Start("iperf3", "iperf3", "-s"); err != nil {
