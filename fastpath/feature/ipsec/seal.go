@@ -360,7 +360,9 @@ func (l *lane) Done(c *pipeline.Ctx, jobs []sal.Job) {
 func (l *lane) giveUp(c *pipeline.Ctx, jobs []sal.Job) {
 	if n := int64(l.given.Load() - l.back.Load()); n > 0 && c.Now >= l.until.Load() {
 		for k := range jobs[:min(n, int64(len(jobs)))] {
-			jobs[k].Status = sal.StatusDevice
+			if jobs[k].Status == sal.StatusOK {
+				jobs[k].Status = sal.StatusDevice
+			}
 		}
 	}
 }
