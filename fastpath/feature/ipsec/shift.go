@@ -234,6 +234,10 @@ func (p *prepared) follow() (lost bool) {
 	return lost
 }
 
+// shiftAtOnce is how many SAs that carry nothing are found another engine for before those
+// found so far carry packets again: whoever comes first should not wait for ten thousand.
+const shiftAtOnce = 1024
+
 // rescue finds engines for SAs that have lost theirs, as far as there are any that
 // may serve them, and says how many it has found one for.
 func (f *Feature) rescue() int {
@@ -241,7 +245,8 @@ func (f *Feature) rescue() int {
 		return 0
 	}
 	f.lost = 0
-	l := make([]shift, 0, len(f.sas))
+	l := make([]shift, 0, min(len(f.sas), shiftAtOnce))
+	found, left := 0, 0
 	for _, s := range f.sas {
 		if !s.lost {
 			continue
@@ -252,11 +257,14 @@ func (f *Feature) rescue() int {
 			f.lost++
 			continue
 		}
-		l = append(l, x)
+		if l = append(l, x); len(l) == shiftAtOnce {
+			found, left = found+len(l), left+len(f.shift(l))
+			l = l[:0]
+		}
 	}
-	left := f.shift(l)
-	f.lost += len(left)
-	return len(l) - len(left)
+	found, left = found+len(l), left+len(f.shift(l))
+	f.lost += left
+	return found - left
 }
 
 // settleIn has SAs go to the engine that they want most, where they are not there:
