@@ -241,7 +241,7 @@ func TestShapes(t *testing.T) { levels(t, shapes) }
 
 func shapes(t *testing.T, l Level) {
 	a, r := newArena(t, 1<<21), rand.NewChaCha8([32]byte{2})
-	for n := 1; n <= 100; n++ {
+	for n := 1; n <= 66; n++ {
 		a.n = 0
 		var keys []pair
 		for i := range 1 + n%4 {

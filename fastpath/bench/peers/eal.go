@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // eal are the options of DPDK's environment for cores and devices. Huge pages are
@@ -25,6 +27,31 @@ func eal(prefix string, cores []int, vdevs ...string) []string {
 		args = append(args, "--vdev", v)
 	}
 	return args
+}
+
+// preferred is the command line of a program of DPDK. It measures itself in longer
+// slices than we do, so what else the machine does must not count against it: it
+// comes before others, and what it has to do beside the measured core it does on
+// another.
+func preferred(main, core int, name string, args []string) []string {
+	return append([]string{"taskset", "-c", fmt.Sprintf("%d,%d", main, core), "nice", "-n", "-15", name}, args...)
+}
+
+// elsewhere runs f on a thread that is kept on a core.
+func elsewhere(core int, f func()) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var was, set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &was); err != nil {
+		return err
+	}
+	set.Set(core)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return err
+	}
+	defer func() { _ = unix.SchedSetaffinity(0, &was) }() // as it was a moment ago
+	f()
+	return nil
 }
 
 // HugePages tells whether there are enough for a program of DPDK: 512 MiB.

@@ -64,8 +64,9 @@ func program(name string) (string, error) {
 
 // output runs a program and gives what it printed; its last complaints are in the
 // error.
-func output(ctx context.Context, name string, args ...string) (string, error) {
-	c := exec.CommandContext(ctx, name, args...)
+func output(ctx context.Context, command ...string) (string, error) {
+	name := command[0]
+	c := exec.CommandContext(ctx, name, command[1:]...)
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Run(); err != nil {

@@ -56,14 +56,14 @@ func IPsecSecGW(ctx context.Context, dir string, core int) ([]Result, error) {
 		}
 		source := func(file string) string { return "net_pcap0,rx_pcap=" + file + ",infinite_rx=1" }
 		prefix := "vrouter-secgw"
-		floor, err := rate(ctx, prefix, testpmd, append(eal(prefix, []int{main, core}, source(plain)), "--", "--forward-mode=io", "--nb-cores=1",
-			"--total-num-mbufs=16384", "--port-topology=loop", "-a", "--no-lsc-interrupt", "--stats-period", "1")...)
+		floor, err := rate(ctx, prefix, main, preferred(main, core, testpmd, append(eal(prefix, []int{main, core}, source(plain)), "--", "--forward-mode=io", "--nb-cores=1",
+			"--total-num-mbufs=16384", "--port-topology=loop", "-a", "--no-lsc-interrupt", "--stats-period", "1")))
 		if err != nil {
 			return all, err
 		}
 		for _, d := range []struct{ what, file, config, unprotected string }{{"encrypt", plain, "out.cfg", "2"}, {"decrypt", esp, "in.cfg", "1"}} {
-			ns, err := rate(ctx, prefix, gw, append(eal(prefix, []int{core}, source(d.file), "net_null0,no-rx=1", "crypto_aesni_gcm0"), "--",
-				"-p", "3", "-P", "-u", d.unprotected, "-l", "--mtu", "1600", "-f", filepath.Join(dir, d.config), "--config=(0,0,"+fmt.Sprint(core)+"),(1,0,"+fmt.Sprint(core)+")")...)
+			ns, err := rate(ctx, prefix, main, preferred(main, core, gw, append(eal(prefix, []int{core}, source(d.file), "net_null0,no-rx=1", "crypto_aesni_gcm0"), "--",
+				"-p", "3", "-P", "-u", d.unprotected, "-l", "--mtu", "1600", "-f", filepath.Join(dir, d.config), "--config=(0,0,"+fmt.Sprint(core)+"),(1,0,"+fmt.Sprint(core)+")")))
 			if err != nil {
 				return all, err
 			}
@@ -152,11 +152,11 @@ func sources(makefile string) (l []string) {
 }
 
 // rate runs a program of DPDK and gives what a packet takes that leaves it, in
-// nanoseconds: the best of some windows of its counters.
-func rate(ctx context.Context, prefix, name string, args ...string) (float64, error) {
+// nanoseconds: the best of some windows of its counters, which are read on core reader.
+func rate(ctx context.Context, prefix string, reader int, command []string) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c := exec.CommandContext(ctx, name, args...)
+	c := exec.CommandContext(ctx, command[0], command[1:]...)
 	var log bytes.Buffer
 	c.Stdout, c.Stderr = &log, &log
 	stdin, err := c.StdinPipe() // testpmd ends when there is no more
@@ -171,11 +171,14 @@ func rate(ctx context.Context, prefix, name string, args ...string) (float64, er
 	}
 	ended := make(chan struct{})
 	go func() { _ = c.Wait(); close(ended) }()
-	best, err := watch(ctx, ended, socketOf(prefix))
+	var best float64
+	if e := elsewhere(reader, func() { best, err = watch(ctx, ended, socketOf(prefix)) }); e != nil {
+		err = e
+	}
 	cancel()
 	<-ended
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w: %s", filepath.Base(name), err, lastLines(log.String(), 3))
+		return 0, fmt.Errorf("%s: %w: %s", filepath.Base(command[len(preferred(0, 0, "", nil))-1]), err, lastLines(log.String(), 3))
 	}
 	return best, nil
 }

@@ -13,12 +13,12 @@ func socketOf(prefix string) string { return "/var/run/dpdk/" + prefix + "/dpdk_
 
 const (
 	settle  = 500 * time.Millisecond
-	window  = 100 * time.Millisecond
-	windows = 40
+	window  = 25 * time.Millisecond
+	windows = 150
 	// quick is how long reading all counters may take for the reading to count: a reader
 	// that was not running meanwhile would make a window longer or shorter than it
 	// is taken for.
-	quick = time.Millisecond
+	quick = 250 * time.Microsecond
 )
 
 // snapshot is how many packets each port has sent, at a time.
@@ -69,7 +69,7 @@ func watch(ctx context.Context, ended <-chan struct{}, socket string) (float64, 
 		return 0, err
 	}
 	read := func() (s snapshot, err error) {
-		for range 50 {
+		for range 200 {
 			s.sent = map[int]uint64{}
 			from := time.Now()
 			for _, p := range ports {
@@ -86,7 +86,7 @@ func watch(ctx context.Context, ended <-chan struct{}, socket string) (float64, 
 			if took < quick {
 				return s, nil
 			}
-			time.Sleep(3 * time.Millisecond)
+			time.Sleep(time.Millisecond)
 		}
 		return s, fmt.Errorf("counters could not be read in %v", quick)
 	}
