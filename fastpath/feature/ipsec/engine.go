@@ -333,6 +333,7 @@ func (x *leaving) wait() {
 	x.turns++
 	for i, l := range x.lanes {
 		if l.back.Load() < x.marks[i] {
+			x.turns = 0 // what comes back goes round from then on
 			x.f.env.Grace.Retire(x.wait)
 			return
 		}

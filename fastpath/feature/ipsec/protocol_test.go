@@ -168,7 +168,9 @@ func TestProtocolMoves(t *testing.T) {
 		}
 		s.E.Turn(0)
 		s.rest()
-		s.Advance(200e6)
+		for range 4 {
+			s.Advance(200e6)
+		}
 		collect()
 		if st := s.sa("out"); st.Seq != uint64(n) {
 			t.Fatalf("round %d: the last number is %d of %d", round, st.Seq, n)

@@ -167,7 +167,6 @@ func (f *Feature) shift(l []shift) (left []shift) {
 		old.engine.sas--
 		s.engine.sas++
 		f.renew(s, &old)
-		f.pass(s, &old)
 		r := f.sad.at(h)
 		r.down &^= recLost | recMoved
 		s.moving = old.there() && !old.engine.down
@@ -175,6 +174,7 @@ func (f *Feature) shift(l []shift) (left []shift) {
 			r.down |= recMoved
 			r.was = uint8(old.engine.index)
 		}
+		f.pass(s, &old) // from here on workers know the record
 		if s.Direction == sal.Inbound {
 			f.sad.bySPI.set(s.SPI, h)
 		}

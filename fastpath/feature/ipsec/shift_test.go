@@ -199,13 +199,29 @@ func migrateRunning(t *testing.T, s *site, engine string, prompt bool, change fu
 		}
 		traffic(8 * time.Millisecond)
 	}
-	for end := time.Now().Add(10 * time.Second); (came < total || inGot < inSent) && time.Now().Before(end); runtime.Gosched() {
+	// lost is what was in an engine that the watchdog has found wanting: one whose thread
+	// had no processor for a while, on a machine that is short of them.
+	lost := func() (n int) {
+		if !prompt && s.engineInfo(engine).Trips > 0 {
+			for _, name := range []string{"out", "in"} {
+				for _, e := range s.sa(name).Errors {
+					if e.Reason == "sal-device" {
+						n += int(e.Packets)
+					}
+				}
+			}
+		}
+		return n
+	}
+	for end := time.Now().Add(10 * time.Second); came+inGot+lost() < total+inSent && time.Now().Before(end); runtime.Gosched() {
 		collect()
 	}
 	for _, d := range s.State(&fastpath.Query{Drops: true}).Drops {
-		t.Errorf("%d packets were dropped: %s", d.Packets, d.Reason)
+		if d.Reason != "sal-device" || int(d.Packets) != lost() {
+			t.Errorf("%d packets were dropped: %s", d.Packets, d.Reason)
+		}
 	}
-	if came != total || inGot != inSent || moved < 10 {
+	if came+inGot+lost() != total+inSent || moved < 10 {
 		t.Errorf("%d of %d left, %d of %d were delivered; %d moves", came, total, inGot, inSent, moved)
 	}
 	t.Logf("%d packets out, %d in, %d moves", total, inSent, moved)
