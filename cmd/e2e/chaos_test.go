@@ -197,7 +197,7 @@ func (x *victim) on(engine, why string) {
 
 func (x *victim) drain() {
 	x.healthy()
-	x.b.ctl(x.v, "sal", "drain", "pool0")
+	x.b.soon(x.v, "sal", "drain", "pool0")
 	x.on("cpu0", "drained")
 	time.Sleep(100 * time.Millisecond)
 	x.b.ctl(x.v, "sal", "undrain", "pool0")
@@ -208,13 +208,7 @@ func (x *victim) migrate() {
 	x.healthy()
 	for _, to := range []string{"cpu0", "pool0"} {
 		for _, n := range x.sas {
-			var err error
-			if e := lab.Until(2*time.Second, "migrated", func() bool {
-				_, err = x.v.Ctl("sal", "migrate", n, to)
-				return err == nil || !strings.Contains(err.Error(), "try again in a moment")
-			}); e != nil || err != nil {
-				x.b.t.Errorf("%s to %s: %v", n, to, err)
-			}
+			x.b.soon(x.v, "sal", "migrate", n, to)
 		}
 		x.on(to, "migrated")
 	}

@@ -68,14 +68,31 @@ func TestLookAsideThreads(t *testing.T) {
 		t.Errorf("the SA on the engine has counted %d packets, and %d some time later", was, now)
 	}
 	b.operate(names)
+	lostAll := 0
 	for name, s := range map[string]*stream{"there": there, "back": back} {
-		if sent, lost, dup := s.end(); lost > 0 || dup > 0 || sent == 0 {
-			t.Errorf("%s: of %d packets %d were lost, %d came twice", name, sent, lost, dup)
+		sent, lost, dup := s.end()
+		if lostAll += lost; lost > 0 || dup > 0 || sent == 0 {
+			t.Logf("%s: of %d packets %d were lost, %d came twice", name, sent, lost, dup)
 		}
+		if dup > 0 || sent == 0 {
+			t.Errorf("%s: of %d packets %d came twice", name, sent, dup)
+		}
+	}
+	// On a machine that is short of time the thread of an engine may have no processor for
+	// 50 ms. Then the engine counts as lost for a moment, and what dies of that is counted.
+	mayDie := 0
+	for _, v := range []*site.VRouter{b.A, b.B} {
+		if n := (&victim{b: b, v: v}).told("lost"); n > 0 {
+			mayDie += b.drops(v)["sal-device"]
+			t.Logf("%s: the watchdog has tripped %d times, nobody having done anything to the engine", v.Name, n)
+		}
+	}
+	if lostAll > mayDie {
+		t.Errorf("%d packets were lost", lostAll)
 	}
 	for _, v := range []*site.VRouter{b.A, b.B} {
 		for _, reason := range []string{"esp-replay", "esp-late", "esp-bad-icv", "sal-queue-full", "sal-device"} {
-			if n := b.drops(v)[reason]; n > 0 {
+			if n := b.drops(v)[reason]; n > 0 && !(mayDie > 0 && reason == "sal-device") {
 				t.Errorf("%s: %d packets dropped as %s", v.Name, n, reason)
 			}
 		}
@@ -114,11 +131,11 @@ func (b *bed) operate(names map[*site.VRouter][]string) {
 		on(v, "pool0", "preferred")
 		for _, to := range []string{"cpu0", "pool0"} {
 			for _, n := range sas {
-				b.ctl(v, "sal", "migrate", n, to)
+				b.soon(v, "sal", "migrate", n, to)
 			}
 			on(v, to, "migrated")
 		}
-		b.ctl(v, "sal", "drain", "pool0")
+		b.soon(v, "sal", "drain", "pool0")
 		on(v, "cpu0", "drained")
 		if out := b.ctl(v, "show", "engines"); !strings.Contains(out, "drained") {
 			t.Errorf("the engines are shown as\n%s", out)
@@ -144,6 +161,18 @@ func (b *bed) operate(names map[*site.VRouter][]string) {
 			t.Errorf("an engine that is not there was required: %v, want an error at %s", err, want)
 		}
 		on(v, "pool0", "after refusals")
+	}
+}
+
+// soon has vrouterctl do what may have to wait for packets that are under way.
+func (b *bed) soon(v *site.VRouter, args ...string) {
+	b.t.Helper()
+	var err error
+	if e := lab.Until(5*time.Second, strings.Join(args, " "), func() bool {
+		_, err = v.Ctl(args...)
+		return err == nil || !strings.Contains(err.Error(), "try again in a moment")
+	}); e != nil || err != nil {
+		b.t.Errorf("%v: %v", args, err)
 	}
 }
 

@@ -27,7 +27,7 @@ func TestTenantQuotas(t *testing.T) {
 	start := time.Now()
 	quiet := b.stream(rate*19/20, 200)
 	loud := b.streamFrom(b.HostA, "[2001:db8:1::2]:9003", b.HostB, "[2001:db8:2::2]:9002", 10*rate, 200)
-	time.Sleep(2 * time.Second)
+	time.Sleep(1200 * time.Millisecond)
 	out := b.ctl(b.A, "show", "tenants")
 	took := time.Since(start).Seconds()
 	sentQ, lostQ, _ := quiet.end()
