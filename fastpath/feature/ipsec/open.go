@@ -32,10 +32,23 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 	w.fetch(v, idx, true)
 	d := s.F.sad
 	recs, windows := d.rec.Base(), d.live.windows()
+	// What is known of the SA that the packet before was of.
+	var r *record
+	var l *lane
+	var window unsafe.Pointer
+	var down uint32
+	last := uint32(math.MaxUint32) // never a handle
 	for _, i := range idx {
 		i &= 255
 		h := v.Arg[i]
-		r := (*record)(unsafe.Add(recs, uintptr(h)*recordSize))
+		if h != last {
+			last = h
+			r = (*record)(unsafe.Add(recs, uintptr(h)*recordSize))
+			window, down = unsafe.Add(windows, uintptr(r.live)*windowWords*8), atomic.LoadUint32(&r.down)
+			if e := w.lanes[r.engine]; e != l { // as in Seal
+				l = e
+			}
+		}
 		desc, ip := uint64(v.Desc[i]), mem.At(v.Addr[i]+pipeline.EthLen)
 		var hl, size uint64
 		switch {
@@ -56,7 +69,6 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 			w.drop(c, v.IP(i), v.In[i], r, drop.ESPShort)
 			continue
 		}
-		down := atomic.LoadUint32(&r.down)
 		if down != 0 {
 			if why := w.may(c, r); why != drop.None {
 				w.drop(c, v.IP(i), v.In[i], r, why)
@@ -74,7 +86,7 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		lo := bits.ReverseBytes32(mem.Load32(ip, uintptr(hl+4)))
 		// A number little ahead of the window, as most are, is new whatever the
 		// window holds: only top is looked at.
-		top := mem.Load64(windows, uintptr(r.live)*windowWords*8)
+		top := mem.Load64(window, 0)
 		seq := top&^math.MaxUint32 | uint64(lo)
 		if seq-top-1 >= 1<<30 || w.shared {
 			var verdict replay.Verdict
@@ -91,7 +103,6 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 			continue
 		}
 		off := desc>>32&0xffff + pipeline.EthLen
-		l := w.lanes[r.engine]
 		j := unsafe.Pointer(l.job())
 		mem.Store64(j, 0, uint64(r.sa)|uint64(sal.Open)<<32)
 		mem.Store64(j, 8, desc&math.MaxUint32|off<<32|size<<48)
@@ -99,6 +110,7 @@ func (s Open) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		mem.Store64(j, 24, uint64(makeCookie(h, 0, v.In[i], 0)))
 		if l.n == sal.Burst {
 			l.run(c)
+			last = math.MaxUint32
 		}
 	}
 	w.run(c)
@@ -159,17 +171,27 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 	d := w.f.sad
 	recs, lives, windows, base := d.rec.Base(), d.live.lines(), d.live.windows(), c.Pool.Base()
 	loop, used := &c.Loop, c.Now-w.f.clock.base.Load()
+	// What is known of the SA that the packet before was of.
+	var r *record
+	var live *liveLine
+	var window *[replay.MaxWords]uint64
+	last := uint32(math.MaxUint32) // never a handle
 	for k := range jobs {
 		j := &jobs[k]
 		if j.Status != sal.StatusOK || j.Op != sal.Open {
 			return k
 		}
 		x := cookie(j.Cookie)
-		r := (*record)(unsafe.Add(recs, uintptr(x.handle())*recordSize))
+		if h := x.handle(); h != last {
+			last = h
+			r = (*record)(unsafe.Add(recs, uintptr(h)*recordSize))
+			live = (*liveLine)(unsafe.Add(lives, uintptr(r.live)*64))
+			window = (*[replay.MaxWords]uint64)(unsafe.Add(windows, uintptr(r.live)*windowWords*8))
+		}
 		head := mem.At(base + uintptr(j.Desc.Buf())*sal.BufSize + uintptr(j.Off))
 		seq := uint64(j.SeqHi)<<32 | uint64(bits.ReverseBytes32(mem.Load32(head, 4)))
 		late := uint64(0)
-		if w.shared || !replay.Advance((*[replay.MaxWords]uint64)(unsafe.Add(windows, uintptr(r.live)*windowWords*8)), seq) {
+		if w.shared || !replay.Advance(window, seq) {
 			var v replay.Verdict
 			if v, late = w.accept(r, seq); v != replay.OK {
 				w.drop(c, j.Desc, x.in(), r, replayed[v])
@@ -194,7 +216,6 @@ func (l *lane) opened(c *pipeline.Ctx, jobs []sal.Job) int {
 		if r.Flags&recFollow != 0 {
 			w.sight(c, r, outer, unsafe.Add(head, -udpLen), seq)
 		}
-		live := (*liveLine)(unsafe.Add(lives, uintptr(r.live)*64))
 		if live.Packets >= live.Limit || w.shared {
 			if _, why := w.count(c, r.live, live, &live.Packets, uint64(n), used); why != drop.None {
 				w.drop(c, j.Desc, x.in(), r, why)

@@ -120,15 +120,29 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 	local := v.From[idx[0]&255].Local() // what is made here comes in bursts of its own
 	used := c.Now - s.F.clock.base.Load()
 	l := w.lanes[0]
+	// The SA that the packet before was of, when nothing was wrong with it.
+	var r *record
+	var a *pipeline.Adj
+	var live *liveLine
+	var word pipeline.AdjWord
+	last := ^uintptr(0)
 	for _, i := range idx {
 		i &= 255
-		h := uintptr(v.Arg[i])
-		r := (*record)(unsafe.Add(recs, h*recordSize))
-		path := unsafe.Add(paths, h*16)
-		a := (*pipeline.Adj)(unsafe.Add(adjs, uintptr(mem.Load32(path, 0))*adjSize))
-		live := (*liveLine)(unsafe.Add(lives, uintptr(r.live)*64))
-		word, desc := a.Word(), uint64(v.Desc[i])
-		ip := mem.At(v.Addr[i] + pipeline.EthLen)
+		if h := uintptr(v.Arg[i]); h != last {
+			r = (*record)(unsafe.Add(recs, h*recordSize))
+			path := unsafe.Add(paths, h*16)
+			a = (*pipeline.Adj)(unsafe.Add(adjs, uintptr(mem.Load32(path, 0))*adjSize))
+			live = (*liveLine)(unsafe.Add(lives, uintptr(r.live)*64))
+			word = a.Word()
+			if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || atomic.LoadUint32(&r.down) != 0 || w.shared ||
+				r.Flags&(recUDPSum|recTransport|recProtocol) != 0 {
+				w.one(c, v, i, uint32(h), r)
+				last = ^uintptr(0)
+				continue
+			}
+			last = h
+		}
+		desc, ip := uint64(v.Desc[i]), mem.At(v.Addr[i]+pipeline.EthLen)
 		n := uint64(bits.ReverseBytes16(mem.Load16(ip, 2)))
 		if v.V6 {
 			n = uint64(bits.ReverseBytes16(mem.Load16(ip, 4))) + 40
@@ -137,10 +151,10 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		text, head := (n+espTrailer+mask)&^mask, uint64(r.HdrLen)+prefix
 		total := head + text + icv
 		seq := live.Seq + 1
-		if mem.Load32(path, 8) != c.Gen || mem.Load32(path, 4) != a.Gen() || total+pipeline.EthLen > uint64(word.MTU()) || total > uint64(atomic.LoadUint32(&r.path)) ||
-			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize && off+n+mask+espTrailer+icv > uint64(c.Pool.End(uint32(desc))) ||
-			seq > live.Limit || atomic.LoadUint32(&r.down) != 0 || w.shared || r.Flags&(recUDPSum|recTransport|recProtocol) != 0 {
-			w.one(c, v, i, uint32(h), r)
+		if total+pipeline.EthLen > uint64(word.MTU()) || total > uint64(atomic.LoadUint32(&r.path)) || seq > live.Limit ||
+			off < head+pipeline.EthLen || off+n+mask+espTrailer+icv > sal.BufSize && off+n+mask+espTrailer+icv > uint64(c.Pool.End(uint32(desc))) {
+			w.one(c, v, i, uint32(last), r)
+			last = ^uintptr(0) // it may have found another way
 			continue
 		}
 		live.Seq = seq
@@ -166,9 +180,10 @@ func (s Seal) Burst(c *pipeline.Ctx, v *pipeline.Vec, idx []uint16) {
 		mem.Store64(j, 0, uint64(r.sa)|uint64(sal.Seal)<<32)
 		mem.Store64(j, 8, desc&0xffffffff|(off-head)<<32|total<<48)
 		mem.Store64(j, 16, off-prefix|text<<16|seq>>32<<32)
-		mem.Store64(j, 24, uint64(word)>>32&0xffff|uint64(v.In[i])<<16|uint64(h)<<32|(text-espTrailer-n)<<56|uint64(ready))
+		mem.Store64(j, 24, uint64(word)>>32&0xffff|uint64(v.In[i])<<16|uint64(last)<<32|(text-espTrailer-n)<<56|uint64(ready))
 		if l.n == sal.Burst {
 			l.run(c)
+			last = ^uintptr(0)
 		}
 	}
 	w.run(c)
