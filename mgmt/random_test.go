@@ -324,6 +324,9 @@ func (r edits) sa() string {
 	if r.IntN(3) == 0 {
 		x += `<tenant-group xmlns="urn:vrouter:yang:vrouter-sal"` + r.pick("", "", ` nc:operation="remove"`) + `>` + r.pick("t", "u") + `</tenant-group>`
 	}
+	if r.IntN(4) == 0 {
+		x += `<sequence-report xmlns="urn:vrouter:yang:vrouter-sal"` + r.pick(`>1000<`, ` nc:operation="remove"><`) + `/sequence-report>`
+	}
 	return x + `</sad-entry>`
 }
 

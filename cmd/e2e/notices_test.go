@@ -86,6 +86,10 @@ func TestEngineNotifications(t *testing.T) {
 	expect("engine-lost", leaf("engine", "pool0")+leaf("reason", why+": of its 1 SAs 1 have gone to other engines, 0 carry nothing"))
 	moved("pool0", "cpu0", "as configured: crypto")
 	expect("engine-back", leaf("engine", "pool0")+leaf("reason", "it works again: 1 SAs have come"))
+	b.edit(b.A, fmt.Sprintf(sadXML, `<sad-entry><name>`+out+`</name><sequence-report xmlns="urn:vrouter:yang:vrouter-sal">100</sequence-report></sad-entry>`))
+	for range 2 {
+		expect("sequence-report", leaf("ipsec-sa-name", out)+leaf("sequence-number", `\d\d+`)+leaf("untold", "0"))
+	}
 	s.end()
 
 	// Somebody sends again what B has sent, and spoils it.
@@ -159,7 +163,7 @@ func lint(t *testing.T, heard string) {
 		}
 	}
 	t.Logf("heard and found valid: %v", kinds)
-	for _, k := range []string{"engine-lost", "engine-back", "sa-migrated", "offload-not-met", "icv-alarm", "replay-alarm"} {
+	for _, k := range []string{"engine-lost", "engine-back", "sa-migrated", "offload-not-met", "icv-alarm", "replay-alarm", "sequence-report"} {
 		if kinds[k] == 0 {
 			t.Errorf("no %s", k)
 		}

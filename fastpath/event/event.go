@@ -55,13 +55,16 @@ const (
 	// ReplayAlarm: an inbound SA is sent many packets that were seen before or come too
 	// late. Limited in the same way.
 	ReplayAlarm
+	// SASeqReport: an SA has used so many more sequence numbers as it is to report.
+	// Limited.
+	SASeqReport
 	kinds
 )
 
 var kindNames = [kinds]string{SASoftExpired: "sa-soft-expired", SAHardExpired: "sa-hard-expired", SASeqNear: "sa-seq-near",
 	SASeqOverflow: "sa-seq-overflow", BadSPI: "bad-spi", PortUp: "port-up", PortDown: "port-down", PortLost: "port-lost",
 	EngineLost: "engine-lost", SAPeerMoved: "sa-peer-moved", EngineBack: "engine-back", SAMigrated: "sa-migrated",
-	OffloadNotMet: "offload-not-met", ICVAlarm: "icv-alarm", ReplayAlarm: "replay-alarm"}
+	OffloadNotMet: "offload-not-met", ICVAlarm: "icv-alarm", ReplayAlarm: "replay-alarm", SASeqReport: "sa-seq-report"}
 
 // String is the kind as logs show it.
 func (k Kind) String() string {

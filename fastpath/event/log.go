@@ -34,6 +34,7 @@ func NewLog(now func() int64) *Log {
 	l.limit[SAMigrated] = &Limit{Every: 100 * time.Millisecond, Burst: 64}
 	l.limit[ICVAlarm] = &Limit{Every: 100 * time.Millisecond, Burst: 64}
 	l.limit[ReplayAlarm] = &Limit{Every: 100 * time.Millisecond, Burst: 64}
+	l.limit[SASeqReport] = &Limit{Every: 100 * time.Millisecond, Burst: 64}
 	l.limit[OffloadNotMet] = &Limit{Every: 100 * time.Millisecond, Burst: 64}
 	return l
 }

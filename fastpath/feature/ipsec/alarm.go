@@ -45,6 +45,25 @@ func (f *Feature) suspicious(s *sa) (n [2]uint64) {
 	return [2]uint64{get(drop.ESPBadICV), get(drop.ESPReplay) + get(drop.ESPLate)}
 }
 
+// report tells of SAs that have used as many sequence numbers again as they are to
+// report.
+func (f *Feature) report() {
+	if f.reports == 0 || f.env.Events == nil {
+		return
+	}
+	for _, s := range f.sas {
+		if s.SeqReport == 0 {
+			continue
+		}
+		about := f.about(s)
+		over, was := about.Seq/s.SeqReport+1, s.reported
+		if s.reported = over; over == was || was == 0 {
+			continue
+		}
+		f.env.Events.Add(event.Event{Kind: event.SASeqReport, Object: s.Name, Text: fmt.Sprintf("sequence number %d", about.Seq), SA: &about})
+	}
+}
+
 // alarm looks at all SAs, if it is time to.
 func (f *Feature) alarm(now int64) {
 	took := now - f.alarmed
@@ -52,6 +71,7 @@ func (f *Feature) alarm(now int64) {
 		return
 	}
 	f.alarmed = now
+	f.report()
 	limits := [2]uint64{uint64(f.alarms.BadICV), uint64(f.alarms.Replay)}
 	if limits == [2]uint64{} {
 		return

@@ -184,6 +184,9 @@ type SA struct {
 	Offload   Offload
 	// TenantGroup names the Group whose quotas the SA uses, "" for none.
 	TenantGroup string
+	// SeqReport is after how many sequence numbers it is told of that they are used,
+	// inbound that they came; 0: never. The control side looks once a second.
+	SeqReport uint64
 	// Soft says when the SA is due to be replaced, Hard when it ends. What is
 	// told of by events happens once, but for Soft.Idle. An SA that has ended
 	// carries nothing until it is given other lifetimes, or another key: as

@@ -93,6 +93,7 @@ type Feature struct {
 	short    bool      // of records, so that some are not where they should be
 	alarms   Alarms
 	alarmed  int64  // when counters were looked at for them
+	reports  int    // SAs that report their numbers
 	gap      uint64 // numbers that an engine leaves out when it begins to give them (steady)
 	hurry    int64  // until then records are taken back as soon as they can be
 	policies map[string]*policy

@@ -97,6 +97,9 @@ func (f *Feature) add(s, old *sa, touched map[reqKey]bool) {
 	s.engine.sas++
 	f.regroup(s, 1)
 	s.alarm.seen = f.suspicious(s)
+	if s.SeqReport != 0 {
+		f.reports++
+	}
 	f.order++
 	s.order = f.order
 	k := reqKey{s.ReqID, s.Direction}
@@ -113,6 +116,9 @@ func (f *Feature) add(s, old *sa, touched map[reqKey]bool) {
 // something else is in its place.
 func (f *Feature) remove(s *sa, touched map[reqKey]bool) {
 	delete(f.sas, s.Name)
+	if s.SeqReport != 0 {
+		f.reports--
+	}
 	s.engine.sas--
 	f.regroup(s, -1)
 	f.miss(s)

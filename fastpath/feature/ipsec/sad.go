@@ -150,9 +150,10 @@ type sa struct {
 	kept     *sa    // until it is published: whose handle in the engine it has
 	pinned   bool   // an operator has placed it
 	alarm    alarm
-	moving   bool // packets of it may be under way in the engine before
-	over     bool // a lifetime has ended it
-	timer    int  // place among those that wait, -1: none
+	reported uint64 // how often its numbers had gone over SeqReport, and one; 0: not looked at
+	moving   bool   // packets of it may be under way in the engine before
+	over     bool   // a lifetime has ended it
+	timer    int    // place among those that wait, -1: none
 	due      int64
 }
 

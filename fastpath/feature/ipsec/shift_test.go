@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -681,6 +682,56 @@ func TestAlarms(t *testing.T) {
 	if l := s.told(); len(l) != 0 {
 		t.Errorf("told %v", l)
 	}
+}
+
+// TestSeqReports: an SA tells each time that it has used as many numbers again as it is
+// to report, in either direction, and whoever gives them; not what an earlier
+// configuration or process had used.
+func TestSeqReports(t *testing.T) {
+	s := newSite(t, nil)
+	out, in := s.tunnel(false)
+	pass := func(n int) {
+		for range n {
+			out.must(t, s.fromHost(outgoing(false, 100).IP())[0])
+			s.fromPeer(in.send(incoming(false, 100).IP()))
+		}
+	}
+	told := func() (l []string) {
+		s.Advance(1e9)
+		for _, e := range s.events() {
+			if e.Kind == event.SASeqReport {
+				l = append(l, fmt.Sprint(e.Object, " ", e.SA.Seq))
+			}
+		}
+		slices.Sort(l)
+		return l
+	}
+	expect := func(want ...string) {
+		t.Helper()
+		if got := told(); !slices.Equal(got, want) {
+			t.Errorf("told %q, want %q", got, want)
+		}
+	}
+	pass(15)
+	expect() // nobody has asked
+	ask := func(n uint64) {
+		o, i := testSA("out", sal.Outbound, false), testSA("in", sal.Inbound, false)
+		o.SeqReport, i.SeqReport = n, n
+		s.Apply(sas(o, i))
+	}
+	ask(10)
+	expect()
+	pass(4)
+	expect()
+	pass(1)
+	expect("in 20", "out 20")
+	pass(9)
+	expect()
+	pass(12)
+	expect("in 41", "out 41") // twice ten since the look before, told of once
+	ask(0)
+	pass(20)
+	expect()
 }
 
 // TestMoveByCommit: a commit that has SAs served elsewhere loses nothing of what is

@@ -54,6 +54,12 @@ func (b *Binding) Event(e *fastpath.Event) (string, func(binding.Content)) {
 			c.Text("ipsec-sa-name", e.Object)
 			c.Uint("packets", e.Count)
 		}
+	case event.SASeqReport:
+		return "vrouter-sal:sequence-report", func(c binding.Content) {
+			c.Text("ipsec-sa-name", e.Object)
+			c.Uint("sequence-number", e.SA.Seq)
+			c.Gauge("untold", e.Alike, math.MaxUint32)
+		}
 	case event.BadSPI:
 		return module + "sadb-bad-spi", func(c binding.Content) { c.Uint("spi", uint64(e.SPI)) }
 	}

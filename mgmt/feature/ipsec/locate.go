@@ -32,7 +32,7 @@ var (
 		"Soft":                 saSoft, "Soft.Time": saSoft + "/time", "Soft.Bytes": saSoft + "/bytes", "Soft.Packets": saSoft + "/packets", "Soft.Idle": saSoft + "/idle",
 		"SoftAction": saSoft + "/action", "Hard": saConfig + "/sa-lifetime-hard",
 		"Offload": "/vrouter-sal:offload/mode", "Offload.Mode": "/vrouter-sal:offload/mode",
-		"TenantGroup":    "/vrouter-sal:tenant-group",
+		"TenantGroup": "/vrouter-sal:tenant-group", "SeqReport": "/vrouter-sal:sequence-report",
 		"Offload.Policy": "/vrouter-sal:offload/policy", "Offload.Engine": "/vrouter-sal:offload/engine"}
 )
 

@@ -53,6 +53,9 @@ func (b *Binding) sa(c *data.Container, def ipsec.Offload) (ipsec.SA, *sa, data.
 		Selector: at.selector(saSelector, *sel.LocalPrefix, *sel.RemotePrefix, *sel.InnerProtocol, ports(sel.LocalPorts), ports(sel.RemotePorts)),
 		Offload:  offload(v, def),
 	}
+	if v.SequenceReport != nil {
+		s.SeqReport = *v.SequenceReport
+	}
 	if v.TenantGroup != nil {
 		s.TenantGroup = *v.TenantGroup
 	}

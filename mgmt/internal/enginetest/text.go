@@ -148,6 +148,9 @@ func One(o any) string {
 		if o.TenantGroup != "" {
 			put(" group=%s", o.TenantGroup)
 		}
+		if o.SeqReport != 0 {
+			put(" report=%d", o.SeqReport)
+		}
 	case ipsec.Group:
 		put("%s sas=%d packets=%d/s octets=%d/s", o.Name, o.MaxSAs, o.Packets, o.Bytes)
 	default:

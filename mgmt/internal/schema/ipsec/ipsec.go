@@ -11,15 +11,16 @@ import "github.com/openconfig/ygot/ygot"
 
 // Ipsec_SadEntry represents the /ipsec/sad-entry YANG schema element.
 type Ipsec_SadEntry struct {
-	AllowLegacy   *bool                         `path:"allow-legacy" module:"ipsec"`
-	Direction     E_Ipsec_SadEntry_Direction    `path:"direction" module:"ipsec"`
-	IpsecSaConfig *Ipsec_SadEntry_IpsecSaConfig `path:"ipsec-sa-config" module:"ipsec"`
-	Mtu           *Ipsec_SadEntry_Mtu           `path:"mtu" module:"ipsec"`
-	Name          *string                       `path:"name" module:"ipsec"`
-	NatTraversal  *Ipsec_SadEntry_NatTraversal  `path:"nat-traversal" module:"ipsec"`
-	Offload       *Ipsec_SadEntry_Offload       `path:"offload" module:"ipsec"`
-	Reqid         *uint64                       `path:"reqid" module:"ipsec"`
-	TenantGroup   *string                       `path:"tenant-group" module:"ipsec"`
+	AllowLegacy    *bool                         `path:"allow-legacy" module:"ipsec"`
+	Direction      E_Ipsec_SadEntry_Direction    `path:"direction" module:"ipsec"`
+	IpsecSaConfig  *Ipsec_SadEntry_IpsecSaConfig `path:"ipsec-sa-config" module:"ipsec"`
+	Mtu            *Ipsec_SadEntry_Mtu           `path:"mtu" module:"ipsec"`
+	Name           *string                       `path:"name" module:"ipsec"`
+	NatTraversal   *Ipsec_SadEntry_NatTraversal  `path:"nat-traversal" module:"ipsec"`
+	Offload        *Ipsec_SadEntry_Offload       `path:"offload" module:"ipsec"`
+	Reqid          *uint64                       `path:"reqid" module:"ipsec"`
+	SequenceReport *uint64                       `path:"sequence-report" module:"ipsec"`
+	TenantGroup    *string                       `path:"tenant-group" module:"ipsec"`
 }
 
 // IsYANGGoStruct ensures that Ipsec_SadEntry implements the yang.GoStruct
