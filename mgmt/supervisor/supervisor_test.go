@@ -115,6 +115,9 @@ func newBench(t *testing.T, modes string) *bench {
 		Up:      func(context.Context) error { b.ups.Add(1); return nil },
 		Answer:  300 * time.Millisecond, RetryMost: 400 * time.Millisecond,
 	}
+	if !strings.Contains(modes, "deaf") && !strings.Contains(modes, "mute") {
+		b.opt.Answer = 10 * time.Second // nothing is to be said of machines that are slow
+	}
 	// Whatever a test started and left behind goes with it.
 	t.Cleanup(func() {
 		if b.stop != nil {
@@ -305,7 +308,7 @@ func TestMuteOrphan(t *testing.T) {
 // Without leave to know the holder nothing is killed.
 func TestMuteStranger(t *testing.T) {
 	b := newBench(t, "serves")
-	b.opt.Holder = nil
+	b.opt.Holder, b.opt.Answer = nil, 300*time.Millisecond
 	l, err := net.Listen("unix", b.sock)
 	if err != nil {
 		t.Fatal(err)
