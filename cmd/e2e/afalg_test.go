@@ -50,8 +50,9 @@ func TestKernelCrypto(t *testing.T) {
 			t.Errorf("the guest's kernel has no %s", want)
 		}
 	}
-	// It has no bells, as it is done when the call returns.
-	if passed < 32 || strings.Contains(strings.ReplaceAll(out, "--- SKIP: TestSuite/Rings", ""), "--- SKIP") {
+	// It has no bells, as it is done when the call returns, and leaves ESP to its user.
+	rest := strings.NewReplacer("--- SKIP: TestSuite/Rings", "", "--- SKIP: TestSuite/Protocol/", "").Replace(out)
+	if passed < 32 || strings.Contains(rest, "--- SKIP") {
 		t.Errorf("tests were left out:\n%s", tail(out, 6000))
 	}
 }
