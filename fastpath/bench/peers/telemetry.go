@@ -17,8 +17,10 @@ const (
 	windows = 150
 	// quick is how long reading all counters may take for the reading to count: a reader
 	// that was not running meanwhile would make a window longer or shorter than it
-	// is taken for.
-	quick = 250 * time.Microsecond
+	// is taken for. Where that cannot be had, windows grow with what can.
+	quick     = 250 * time.Microsecond
+	slow      = time.Millisecond
+	perWindow = 100 // so many times a reading, a window is at the least
 )
 
 // snapshot is how many packets each port has sent, at a time.
@@ -68,8 +70,9 @@ func watch(ctx context.Context, ended <-chan struct{}, socket string) (float64, 
 	if err != nil {
 		return 0, err
 	}
+	limit := quick
 	read := func() (s snapshot, err error) {
-		for range 200 {
+		for try := 1; ; try++ {
 			s.sent = map[int]uint64{}
 			from := time.Now()
 			for _, p := range ports {
@@ -83,12 +86,16 @@ func watch(ctx context.Context, ended <-chan struct{}, socket string) (float64, 
 			}
 			took := time.Since(from)
 			s.at = from.Add(took / 2)
-			if took < quick {
+			if took < limit {
 				return s, nil
+			}
+			if try%100 == 0 {
+				if limit *= 2; limit > slow {
+					return s, fmt.Errorf("counters could not be read in %v", slow)
+				}
 			}
 			time.Sleep(time.Millisecond)
 		}
-		return s, fmt.Errorf("counters could not be read in %v", quick)
 	}
 	var all []snapshot
 	for range windows + 1 {
@@ -97,7 +104,7 @@ func watch(ctx context.Context, ended <-chan struct{}, socket string) (float64, 
 			return 0, err
 		}
 		all = append(all, s)
-		time.Sleep(window)
+		time.Sleep(max(window, perWindow*limit))
 	}
 	return bestWindow(all)
 }
