@@ -35,7 +35,7 @@ import (
 //	health.go    engines that fail, and come back
 //	keys.go      keys, for that
 //	quota.go     what tenant groups may use
-//	alarm.go     packets that nobody can have sent
+//	alarm.go     packets that nobody can have sent, and numbers that are reported
 //	state.go     counters
 //
 // Not done: AH; links below 576 octets on the way to a peer are not told of (IPv4),
