@@ -43,7 +43,8 @@ bench-peers: ## install what make bench sets beside ours: libipsec-mb and DPDK (
 
 bench: ## the fast path on one core, in Go's benchmark format, and the peers that are installed
 	GOMAXPROCS=1 taskset -c $$(( $$(nproc) - 1 )) $(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 60m ./fastpath/bench
-	$(if $(filter .,$(BENCH)),$(GO) test -run '^$$' -bench LookAside -count $(COUNT) -timeout 60m ./fastpath/bench) # its threads want other cores
+# Engines' threads want other cores.
+	$(if $(filter .,$(BENCH)),$(GO) test -run '^$$' -bench LookAside -count $(COUNT) -timeout 60m ./fastpath/bench)
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
